@@ -1,0 +1,1 @@
+//! From files on disk to batches: sources, tables, shards, manifest, split, loader. No tensors here.

@@ -1,0 +1,3 @@
+//! Parse, run, one error line, exit code.
+
+fn main() {}
