@@ -8,6 +8,8 @@
 //! ```
 
 pub mod audio;
+pub mod backend;
+pub mod cpu;
 pub mod dataset;
 pub mod error;
 pub mod files;

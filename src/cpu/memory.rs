@@ -1,0 +1,106 @@
+//! Host memory for the CPU backend: a pool keyed by length, so that a training step allocates nothing after
+//! the first one.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex};
+
+use crate::backend::MemoryUse;
+
+/// Shared pool of `f32` buffers.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    shelves: Arc<Mutex<Shelves>>,
+    poison: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shelves {
+    free: HashMap<usize, Vec<Vec<f32>>>,
+    usage: MemoryUse,
+}
+
+impl Pool {
+    /// A pool whose buffers are filled with NaN each time they are taken.
+    pub fn poisoned() -> Self {
+        Self { poison: true, ..Self::default() }
+    }
+
+    /// A buffer of exactly `len` elements with unspecified contents.
+    pub fn take(&self, len: usize) -> Buffer {
+        let mut shelves = self.shelves.lock().expect("no user code runs under this lock");
+        let reused = shelves.free.get_mut(&len).and_then(Vec::pop);
+        shelves.usage.live_bytes += bytes(len);
+        shelves.usage.peak_bytes = shelves.usage.peak_bytes.max(shelves.usage.live_bytes);
+        if reused.is_none() {
+            shelves.usage.fresh_allocations += 1;
+        }
+        drop(shelves);
+        let mut data = reused.unwrap_or_else(|| vec![0.0; len]);
+        if self.poison {
+            data.fill(f32::NAN);
+        }
+        Buffer { data, home: self.shelves.clone() }
+    }
+
+    /// Live and peak bytes, and how often the pool had to ask the system.
+    pub fn usage(&self) -> MemoryUse {
+        self.shelves.lock().expect("no user code runs under this lock").usage
+    }
+}
+
+/// Owned memory; goes back to its pool when dropped.
+#[derive(Debug)]
+pub struct Buffer {
+    data: Vec<f32>,
+    home: Arc<Mutex<Shelves>>,
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let data = std::mem::take(&mut self.data);
+        if let Ok(mut shelves) = self.home.lock() {
+            shelves.usage.live_bytes -= bytes(data.len());
+            shelves.free.entry(data.len()).or_default().push(data);
+        }
+    }
+}
+
+fn bytes(len: usize) -> u64 {
+    (len * size_of::<f32>()) as u64
+}
+
+/// "CPU (AVX2, 2 threads)": what the kernels found at run time.
+pub fn describe_machine() -> String {
+    format!("CPU ({}, {} threads)", instruction_set(), rayon::current_num_threads())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instruction_set() -> &'static str {
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        "AVX-512"
+    } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        "AVX2"
+    } else {
+        "SSE2"
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instruction_set() -> &'static str {
+    std::env::consts::ARCH
+}
