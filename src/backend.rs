@@ -299,6 +299,12 @@ pub trait Backend: Sized + 'static {
     fn view(buf: &Self::Buf, range: Range<usize>) -> Self::Ref<'_>;
     /// A writable view of a part.
     fn view_mut(buf: &mut Self::Buf, range: Range<usize>) -> Self::Mut<'_>;
+    /// Two writable views of parts that do not overlap, in the order asked for.
+    fn view_two_mut(
+        buf: &mut Self::Buf,
+        first: Range<usize>,
+        second: Range<usize>,
+    ) -> (Self::Mut<'_>, Self::Mut<'_>);
     /// Host to device; equal lengths.
     fn upload(&self, to: Self::Mut<'_>, from: &[f32]);
     /// Device to host; equal lengths; waits for the kernels before it.

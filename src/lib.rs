@@ -13,5 +13,9 @@ pub mod cpu;
 pub mod dataset;
 pub mod error;
 pub mod files;
+pub mod ops;
+pub mod params;
+pub mod random;
+pub mod tape;
 
 pub use error::{Error, Result};

@@ -65,6 +65,16 @@ impl Backend for Cpu {
         &mut buf[range]
     }
 
+    fn view_two_mut(buf: &mut Buffer, first: Range<usize>, second: Range<usize>) -> (&mut [f32], &mut [f32]) {
+        if first.start <= second.start {
+            let (low, high) = buf.split_at_mut(second.start);
+            (&mut low[first], &mut high[..second.len()])
+        } else {
+            let (second, first) = Self::view_two_mut(buf, second, first);
+            (first, second)
+        }
+    }
+
     fn upload(&self, to: &mut [f32], from: &[f32]) {
         to.copy_from_slice(from);
     }

@@ -1,0 +1,294 @@
+//! Autograd: values, the tape that records how they were made, and the walk back.
+//!
+//! A [`Var`] owns its value by reference count: a value lives as long as the model code or a recorded
+//! backward step holds it, then its memory returns to the backend's pool. A tape that does not record
+//! (sampling, validation) therefore holds nothing.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::backend::{Backend, Write};
+use crate::error::{Error, Result};
+use crate::params::{Layout, Param};
+
+/// A value on the device: shape, memory, and whether a gradient is wanted.
+pub struct Var<B: Backend>(Rc<Value<B>>);
+
+struct Value<B: Backend> {
+    /// Index into the gradients; `None` for constants, which get none.
+    id: Option<usize>,
+    shape: Vec<usize>,
+    data: B::Buf,
+}
+
+impl<B: Backend> Clone for Var<B> {
+    fn clone(&self) -> Self {
+        Var(self.0.clone())
+    }
+}
+
+impl<B: Backend> Var<B> {
+    /// Shape, row-major.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        B::len(&self.0.data)
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The whole value.
+    pub fn data(&self) -> B::Ref<'_> {
+        B::view(&self.0.data, 0..self.len())
+    }
+
+    /// Whether a gradient flows into it.
+    pub fn wants_gradient(&self) -> bool {
+        self.0.id.is_some()
+    }
+}
+
+/// A parameter as an op uses it: where it lies in the flat buffer, and its shape.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    /// Elements of the flat buffer.
+    pub range: Range<usize>,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+}
+
+type BackwardStep<B> = Box<dyn FnOnce(&mut Backward<'_, B>, Rc<<B as Backend>::Buf>) -> Result<()>>;
+
+struct Record<B: Backend> {
+    output: Option<usize>,
+    name: String,
+    backward: BackwardStep<B>,
+}
+
+/// Records what was computed, in order.
+pub struct Tape<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a B,
+    weights: &'a B::Buf,
+    layout: &'a Layout,
+    records: Option<Vec<Record<B>>>,
+    values: usize,
+    label: String,
+    watch: Option<u64>,
+}
+
+impl<'a, B: Backend> Tape<'a, B> {
+    /// A tape that records, for training.
+    pub fn recording(backend: &'a B, layout: &'a Layout, weights: &'a B::Buf) -> Self {
+        Tape { records: Some(Vec::new()), ..Self::forward_only(backend, layout, weights) }
+    }
+
+    /// A tape that only computes: nothing is kept for a backward walk.
+    pub fn forward_only(backend: &'a B, layout: &'a Layout, weights: &'a B::Buf) -> Self {
+        Tape { backend, weights, layout, records: None, values: 0, label: String::new(), watch: None }
+    }
+
+    /// From here on every value and gradient is searched for NaN and infinity; the first one found is an
+    /// [`Error::NonFinite`] with the label of its op and this step. Slow: for the replay of a step that
+    /// went wrong.
+    pub fn watch_for_non_finite(&mut self, step: u64) {
+        self.watch = Some(step);
+    }
+
+    /// Names the ops that follow, by module path, for [`Error::NonFinite`].
+    pub fn label(&mut self, label: impl Into<String>) {
+        self.label = label.into();
+    }
+
+    /// Where a parameter lies.
+    pub fn weight(&self, param: Param) -> Weight {
+        let span = self.layout.span(param);
+        Weight { range: span.range.clone(), shape: span.shape.clone() }
+    }
+
+    /// A parameter's values.
+    pub fn weight_data(&self, weight: &Weight) -> B::Ref<'a> {
+        B::view(self.weights, weight.range.clone())
+    }
+
+    /// A value from outside that gets no gradient.
+    pub fn constant(&self, shape: &[usize], data: B::Buf) -> Var<B> {
+        debug_assert_eq!(shape.iter().product::<usize>(), B::len(&data));
+        Var(Rc::new(Value { id: None, shape: shape.to_vec(), data }))
+    }
+
+    /// A value from outside that gets a gradient (read it with [`Gradients::of`]).
+    pub fn leaf(&mut self, shape: &[usize], data: B::Buf) -> Var<B> {
+        let id = self.next_id();
+        Var(Rc::new(Value { id: Some(id), shape: shape.to_vec(), data }))
+    }
+
+    /// A constant uploaded from the host.
+    pub fn constant_from_host(&self, shape: &[usize], host: &[f32]) -> Result<Var<B>> {
+        let mut data = self.backend.alloc(host.len())?;
+        self.backend.upload(B::view_mut(&mut data, 0..host.len()), host);
+        Ok(self.constant(shape, data))
+    }
+
+    /// The result of an op. `backward` receives the gradient of the result and passes it on to the inputs; it
+    /// is dropped when the tape does not record, and called at most once.
+    pub fn push(
+        &mut self,
+        shape: &[usize],
+        data: B::Buf,
+        backward: impl FnOnce(&mut Backward<'_, B>, Rc<B::Buf>) -> Result<()> + 'static,
+    ) -> Result<Var<B>> {
+        let output = self.value(shape, data)?;
+        if let Some(records) = &mut self.records {
+            let name = self.label.clone();
+            records.push(Record { output: output.0.id, name, backward: Box::new(backward) });
+        }
+        Ok(output)
+    }
+
+    /// [`Self::push`] for an op whose backward kernel reads the op's own result.
+    pub fn push_with_output(
+        &mut self,
+        shape: &[usize],
+        data: B::Buf,
+        backward: impl FnOnce(&mut Backward<'_, B>, Var<B>, Rc<B::Buf>) -> Result<()> + 'static,
+    ) -> Result<Var<B>> {
+        let output = self.value(shape, data)?;
+        let saved = output.clone();
+        if let Some(records) = &mut self.records {
+            let backward = Box::new(move |walk: &mut Backward<'_, B>, dy| backward(walk, saved, dy));
+            records.push(Record { output: output.0.id, name: self.label.clone(), backward });
+        }
+        Ok(output)
+    }
+
+    fn value(&mut self, shape: &[usize], data: B::Buf) -> Result<Var<B>> {
+        if let Some(step) = self.watch {
+            check_finite(self.backend, &data, &self.label, step)?;
+        }
+        Ok(self.leaf(shape, data))
+    }
+
+    /// Walks back from `output`, whose gradient is `seed`, and adds the parameters' gradients to
+    /// `weight_gradients` (laid out as the weights are).
+    pub fn backward(
+        self,
+        output: Var<B>,
+        seed: B::Buf,
+        weight_gradients: &mut B::Buf,
+    ) -> Result<Gradients<B>> {
+        let Tape { backend, weights, records, values, watch, .. } = self;
+        let mut gradients: Vec<Option<Rc<B::Buf>>> = (0..values).map(|_| None).collect();
+        if let Some(id) = output.0.id {
+            gradients[id] = Some(Rc::new(seed));
+        }
+        drop(output);
+        let mut walk = Backward { backend, weights, weight_gradients, gradients };
+        for record in records.unwrap_or_default().into_iter().rev() {
+            let Some(gradient) = record.output.and_then(|id| walk.gradients[id].take()) else { continue };
+            if let Some(step) = watch {
+                check_finite(backend, &gradient, &format!("gradient of {}", record.name), step)?;
+            }
+            (record.backward)(&mut walk, gradient)?;
+        }
+        Ok(Gradients { gradients: walk.gradients })
+    }
+
+    fn next_id(&mut self) -> usize {
+        self.values += 1;
+        self.values - 1
+    }
+}
+
+fn check_finite<B: Backend>(backend: &B, data: &B::Buf, name: &str, step: u64) -> Result<()> {
+    let all = 0..B::len(data);
+    let Some(index) = backend.find_non_finite(B::view(data, all)) else { return Ok(()) };
+    let mut value = [0.0];
+    backend.download(&mut value, B::view(data, index..index + 1));
+    Err(Error::NonFinite { tensor: name.to_string(), value: value[0], step, advice: String::new() })
+}
+
+/// Gradients of the leaves, after the walk.
+pub struct Gradients<B: Backend> {
+    gradients: Vec<Option<Rc<B::Buf>>>,
+}
+
+impl<B: Backend> Gradients<B> {
+    /// The gradient of a leaf; `None` when nothing depends on it.
+    pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
+        self.gradients[var.0.id?].as_deref()
+    }
+}
+
+/// The walk back: gradients of values that are still waited for, and the parameters' gradients.
+pub struct Backward<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a B,
+    /// The flat parameters.
+    pub weights: &'a B::Buf,
+    /// Their gradients, accumulated.
+    pub weight_gradients: &'a mut B::Buf,
+    gradients: Vec<Option<Rc<B::Buf>>>,
+}
+
+impl<B: Backend> Backward<'_, B> {
+    /// Memory for the gradient of `var`, to be given back with [`Self::close`]: what is there already, to be
+    /// added to, or a fresh buffer, to be replaced. `None` when no gradient is wanted.
+    pub fn open(&mut self, var: &Var<B>) -> Result<Option<(B::Buf, Write)>> {
+        let Some(id) = var.0.id else { return Ok(None) };
+        match self.gradients[id].take() {
+            Some(shared) => Ok(Some((self.unique(shared)?, Write::Add))),
+            None => Ok(Some((self.backend.alloc(var.len())?, Write::Replace))),
+        }
+    }
+
+    /// As [`Self::open`], but a fresh buffer is filled with zeros: for kernels that only add.
+    pub fn open_zeroed(&mut self, var: &Var<B>) -> Result<Option<B::Buf>> {
+        let Some((mut buf, write)) = self.open(var)? else { return Ok(None) };
+        if write == Write::Replace {
+            self.backend.fill(B::view_mut(&mut buf, 0..var.len()), 0.0);
+        }
+        Ok(Some(buf))
+    }
+
+    /// Puts the gradient of `var` in place.
+    pub fn close(&mut self, var: &Var<B>, gradient: B::Buf) {
+        if let Some(id) = var.0.id {
+            self.gradients[id] = Some(Rc::new(gradient));
+        }
+    }
+
+    /// Passes a whole gradient on unchanged: shared when `var` had none, else added.
+    pub fn pass(&mut self, var: &Var<B>, gradient: Rc<B::Buf>) -> Result<()> {
+        let Some(id) = var.0.id else { return Ok(()) };
+        match self.gradients[id].take() {
+            None => self.gradients[id] = Some(gradient),
+            Some(shared) => {
+                let mut sum = self.unique(shared)?;
+                let all = 0..var.len();
+                self.backend.add(B::view_mut(&mut sum, all.clone()), B::view(&gradient, all));
+                self.gradients[id] = Some(Rc::new(sum));
+            }
+        }
+        Ok(())
+    }
+
+    /// The buffer itself when nobody else holds it, else a copy: for work in place.
+    pub fn unique(&self, shared: Rc<B::Buf>) -> Result<B::Buf> {
+        match Rc::try_unwrap(shared) {
+            Ok(buf) => Ok(buf),
+            Err(shared) => {
+                let len = B::len(&shared);
+                let mut copy = self.backend.alloc(len)?;
+                self.backend.copy(B::view_mut(&mut copy, 0..len), B::view(&shared, 0..len));
+                Ok(copy)
+            }
+        }
+    }
+}
