@@ -214,7 +214,7 @@ pub struct NoiseKey {
 
 /// Columns of the `[batch, 4]` array that says how each sample is noised.
 /// Frames `from <= frame < to` become `alpha x0 + sigma eps`; the others stay x0.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct NoiseRow {
     /// sqrt(abar_t)

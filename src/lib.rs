@@ -9,8 +9,11 @@
 
 pub mod audio;
 pub mod backend;
+pub mod config;
 pub mod cpu;
 pub mod dataset;
+pub mod diffusion;
+pub mod dit;
 pub mod error;
 pub mod files;
 pub mod ops;

@@ -1,0 +1,187 @@
+//! Dotted keys: parsing `--set`, merging files, and naming the nearest key of a misspelt one.
+
+use std::path::Path;
+
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::Config;
+use crate::error::{Error, Result};
+
+/// `--config FILE` and `--set key=value`, in the order given.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    layers: Vec<Table>,
+}
+
+impl Overrides {
+    /// Adds a TOML file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Format`] with the line, or [`Error::Config`] for an unknown key.
+    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let table = parse_file(&text, &path.display().to_string())?;
+        check_known(&table)?;
+        self.layers.push(table);
+        Ok(())
+    }
+
+    /// Adds one `key=value`. The value is TOML (`6`, `[80, 256]`, `"cosine"`), or a bare word taken as a string.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is no `=`, or for an unknown key.
+    pub fn add_setting(&mut self, setting: &str) -> Result<()> {
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| Error::config("--set", format!("`{setting}` is not of the form key=value")))?;
+        let (key, value) = (key.trim(), value.trim());
+        let value = format!("value = {value}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| Value::String(value.to_string()));
+        let table = key.rsplit('.').fold(value, |inner, part| {
+            let mut outer = Table::new();
+            outer.insert(part.to_string(), inner);
+            Value::Table(outer)
+        });
+        let Value::Table(table) = table else { unreachable!("a key has at least one part") };
+        check_known(&table)?;
+        self.layers.push(table);
+        Ok(())
+    }
+
+    /// Whether any layer sets `key`.
+    pub fn sets(&self, key: &str) -> bool {
+        self.layers.iter().any(|layer| leaves(layer).contains(&key.to_string()))
+    }
+
+    /// Lays the overrides over `base`.
+    pub(super) fn apply(&self, base: &mut Table) -> Result<()> {
+        for layer in &self.layers {
+            merge(base, layer);
+        }
+        Ok(())
+    }
+}
+
+/// Parses a TOML text; `name` is for the error.
+pub(super) fn parse_file(text: &str, name: &str) -> Result<Table> {
+    text.parse::<Table>().map_err(|error| {
+        let at = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = at.map(|line| format!("line {line}: ")).unwrap_or_default();
+        Error::format(name, format!("{line}{}", error.message()))
+    })
+}
+
+/// Lays `over` over `base`, table by table.
+pub(super) fn merge(base: &mut Table, over: &Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => merge(inner, value),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Any serialisable configuration as a table.
+pub(super) fn to_table(config: &impl Serialize) -> Table {
+    Table::try_from(config).expect("configurations are tables of plain values")
+}
+
+/// Fails on the first key that a [`Config`] does not have.
+pub(super) fn check_known(table: &Table) -> Result<()> {
+    let known = known_keys();
+    for key in leaves(table) {
+        if known.contains(&key) {
+            continue;
+        }
+        let problem = match nearest(&key, &known) {
+            Some(near) => format!("is no key; did you mean {near}?"),
+            None => "is no key; `dit-engine preset NAME` prints all of them".to_string(),
+        };
+        return Err(Error::config(key, problem));
+    }
+    Ok(())
+}
+
+fn known_keys() -> Vec<String> {
+    leaves(&to_table(&Config::default())).into_iter().filter(|key| key != "data.image").collect()
+}
+
+fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_string();
+    let score = |candidate: &String| {
+        let whole = strsim::jaro_winkler(key, candidate);
+        let tail = strsim::jaro_winkler(&last(key), &last(candidate));
+        whole.max(0.95 * tail)
+    };
+    let best = known.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(best) > 0.7).then_some(best)
+}
+
+fn leaves(table: &Table) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => keys.extend(leaves(inner).into_iter().map(|leaf| format!("{key}.{leaf}"))),
+            _ => keys.push(key.clone()),
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(setting: &str) -> String {
+        let mut overrides = Overrides::default();
+        match overrides.add_setting(setting) {
+            Err(error) => error.to_string(),
+            Ok(()) => Config::resolve("small", &overrides).unwrap_err().to_string(),
+        }
+    }
+
+    #[test]
+    fn settings_of_every_kind_arrive() {
+        let mut overrides = Overrides::default();
+        for setting in ["model.depth=3", "model.image=[80,128]", "train.lr=1e-3", "diffusion.objective=v"] {
+            overrides.add_setting(setting).unwrap();
+        }
+        let config = Config::resolve("small", &overrides).unwrap();
+        assert_eq!(config.model.depth, 3);
+        assert_eq!(config.model.image, [80, 128]);
+        assert_eq!(config.data.image, [80, 128]);
+        assert_eq!(config.train.lr, 1e-3);
+        assert_eq!(config.diffusion.objective, super::super::Objective::V);
+    }
+
+    #[test]
+    fn a_misspelt_key_names_the_nearest() {
+        assert_eq!(error_of("model.deph=3"), "model.deph: is no key; did you mean model.depth?");
+        assert_eq!(error_of("depth=3"), "depth: is no key; did you mean model.depth?");
+        assert!(error_of("zzz=1").contains("`dit-engine preset NAME`"));
+    }
+
+    #[test]
+    fn bad_values_name_the_key_and_the_mend() {
+        assert!(error_of("model.depth").contains("key=value"));
+        assert!(error_of("model.heads=7").contains("do not divide model.dim"));
+        assert!(error_of("model.patch=[7,8]").contains("model.image must be a multiple"));
+        assert!(error_of("model.depth=0").contains("at least 1"));
+        assert!(error_of("train.lr=-1").contains("between 0 and 1"));
+        assert!(error_of("model.block=transformer").contains("adaln_zero"));
+    }
+
+    #[test]
+    fn a_stored_configuration_reads_back_equal() {
+        for name in super::super::presets::NAMES {
+            let config = Config::resolve(name, &Overrides::default()).unwrap();
+            assert_eq!(Config::from_toml(&config.to_toml()).unwrap(), config);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! A run's configuration: presets, files, `--set key=value`, and the checks that do not need data.
+//!
+//! Everything that decides what a run computes is in one [`Config`]; it is stored in the run's folder and in
+//! each checkpoint. Keys are dotted paths (`model.depth`); an unknown key is an error that names the nearest.
+
+mod keys;
+pub mod presets;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::audio::config::{Kind, Mix, RepresentationConfig, Window};
+pub use crate::backend::Objective;
+use crate::error::{Error, Result};
+
+pub use keys::Overrides;
+
+/// Everything that decides what a run computes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `model.*`: shape and size of the network.
+    pub model: ModelConfig,
+    /// `data.*`: how sound becomes an image. `data.image` is always `model.image` and not a key of its own.
+    pub data: RepresentationConfig,
+    /// `diffusion.*`: the noise process and what is predicted.
+    pub diffusion: DiffusionConfig,
+    /// `train.*`: the optimizer and the loop.
+    pub train: TrainConfig,
+    /// `sample.*`: how samples are drawn, during training and by `sample` unless flags say otherwise.
+    pub sample: SampleConfig,
+}
+
+/// The kind of transformer block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockKind {
+    /// The seed's: affine pre-norm, LeakyReLU, the step added to every token once.
+    Seed,
+    /// adaLN-Zero (Peebles and Xie 2023, figure 3): shift, scale and gate from the step, GELU.
+    AdalnZero,
+}
+
+/// The position embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// A parameter `[tokens, dim]`.
+    Learned,
+    /// Fixed 2-D sines and cosines: the first half of `dim` encodes the row, the second the column.
+    Sincos,
+}
+
+/// `model.*`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Rows (frequency) and columns (time) of the image.
+    pub image: [usize; 2],
+    /// Channels of the image.
+    pub channels: usize,
+    /// Rows and columns of a patch.
+    pub patch: [usize; 2],
+    /// Features a token.
+    pub dim: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads; divides `dim`.
+    pub heads: usize,
+    /// Hidden features of the MLP, as a multiple of `dim`.
+    pub mlp_ratio: usize,
+    /// Kind of block.
+    pub block: BlockKind,
+    /// Position embedding.
+    pub position: Position,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            image: [80, 256],
+            channels: 1,
+            patch: [8, 8],
+            dim: 256,
+            depth: 6,
+            heads: 4,
+            mlp_ratio: 4,
+            block: BlockKind::AdalnZero,
+            position: Position::Sincos,
+        }
+    }
+}
+
+/// The curve of the noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoiseSchedule {
+    /// beta from 1e-4 to 0.02 (Ho et al. 2020, section 4).
+    Linear,
+    /// abar_t = cos^2 (Nichol and Dhariwal 2021, eq. 17).
+    Cosine,
+    /// The seed's: the betas of `linear`, meant to go with `diffusion.region = "mixed"`.
+    Seed,
+}
+
+/// Which frames of a training sample get noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Region {
+    /// All.
+    Whole,
+    /// A random range: trains filling in.
+    Range,
+    /// From a random frame to the end: trains continuing.
+    End,
+    /// Each sample one of the three, equally often.
+    Mixed,
+}
+
+/// How samples are weighted in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossWeight {
+    /// All alike.
+    Uniform,
+    /// min(SNR, gamma), scaled to the objective (Hang et al. 2023, section 3.4).
+    MinSnr,
+}
+
+/// `diffusion.*`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiffusionConfig {
+    /// Curve of the noise.
+    pub schedule: NoiseSchedule,
+    /// Timesteps T.
+    pub steps: usize,
+    /// What the model predicts.
+    pub objective: Objective,
+    /// Which frames get noise in training.
+    pub region: Region,
+    /// Loss weighting over timesteps.
+    pub loss_weight: LossWeight,
+    /// Gamma of `min_snr`.
+    pub min_snr_gamma: f64,
+    /// One timestep from each of `batch` equal strata, instead of independent draws.
+    pub stratified: bool,
+}
+
+impl Default for DiffusionConfig {
+    fn default() -> Self {
+        Self {
+            schedule: NoiseSchedule::Cosine,
+            steps: 1000,
+            objective: Objective::X0,
+            region: Region::Whole,
+            loss_weight: LossWeight::Uniform,
+            min_snr_gamma: 5.0,
+            stratified: true,
+        }
+    }
+}
+
+/// The curve of the learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrSchedule {
+    /// Stays.
+    Constant,
+    /// Half a cosine down to `train.lr_final` times the peak at the last step.
+    Cosine,
+}
+
+/// `train.*`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Samples a step.
+    pub batch: usize,
+    /// Steps in all.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Curve of the learning rate.
+    pub schedule: LrSchedule,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Last learning rate of `cosine`, as a fraction of the peak.
+    pub lr_final: f64,
+    /// Adam: decay of the first moment.
+    pub beta1: f64,
+    /// Adam: decay of the second moment.
+    pub beta2: f64,
+    /// Adam: added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay of the matrices (AdamW); 0 is plain Adam.
+    pub weight_decay: f64,
+    /// Largest norm of the gradient; 0 for no clipping.
+    pub clip: f64,
+    /// Decay of the EMA of the weights, at most; early steps use (1 + step) / (10 + step).
+    pub ema: f64,
+    /// Seed of weights, data order, noise and timesteps.
+    pub seed: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Steps between validations.
+    pub validate_every: u64,
+    /// Validation samples, at most.
+    pub validation_samples: usize,
+    /// Steps between samples (WAV and PNG).
+    pub sample_every: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            batch: 16,
+            steps: 10_000,
+            lr: 3e-4,
+            schedule: LrSchedule::Cosine,
+            warmup: 100,
+            lr_final: 0.05,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip: 1.0,
+            ema: 0.999,
+            seed: 0,
+            checkpoint_every: 500,
+            validate_every: 500,
+            validation_samples: 64,
+            sample_every: 1000,
+        }
+    }
+}
+
+/// The sampler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SamplerKind {
+    /// Ancestral sampling (Ho et al. 2020, algorithm 2).
+    Ddpm,
+    /// Deterministic (Song, Meng and Ermon 2021, eq. 12 with eta = 0).
+    Ddim,
+}
+
+/// `sample.*`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleConfig {
+    /// Sampler.
+    pub sampler: SamplerKind,
+    /// Model evaluations a sample.
+    pub steps: usize,
+    /// Samples drawn at a time.
+    pub count: usize,
+    /// Estimates of x0 are clamped to +-clip deviations; 0 for none.
+    pub clip: f64,
+}
+
+impl Default for SampleConfig {
+    fn default() -> Self {
+        Self { sampler: SamplerKind::Ddim, steps: 50, count: 4, clip: 5.0 }
+    }
+}
+
+impl Config {
+    /// A preset with overrides from files and `--set`, checked.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key.
+    pub fn resolve(preset: &str, overrides: &Overrides) -> Result<Config> {
+        let mut table = presets::table(preset)?;
+        overrides.apply(&mut table)?;
+        let config = Self::from_table(table)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a stored configuration (a run's `config.toml`, a checkpoint's metadata).
+    pub fn from_toml(text: &str) -> Result<Config> {
+        Self::from_table(keys::parse_file(text, "config.toml")?)
+    }
+
+    /// As TOML, every key present.
+    pub fn to_toml(&self) -> String {
+        let mut table = keys::to_table(self);
+        if let Some(toml::Value::Table(data)) = table.get_mut("data") {
+            data.remove("image");
+        }
+        toml::to_string(&table).expect("a table of plain values is TOML")
+    }
+
+    fn from_table(table: toml::Table) -> Result<Config> {
+        keys::check_known(&table)?;
+        let mut config: Config = table.try_into().map_err(|error: toml::de::Error| {
+            let problem = error.message().to_string();
+            Error::config("configuration", problem)
+        })?;
+        config.data.image = config.model.image;
+        Ok(config)
+    }
+
+    /// Checks that need no data.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first key that cannot work, and what would.
+    pub fn check(&self) -> Result<()> {
+        self.model.check()?;
+        let at_least = |key: &str, value: f64, least: f64| {
+            let fine = value >= least && value.is_finite();
+            fine.then_some(()).ok_or_else(|| Error::config(key, format!("{value} is below {least}")))
+        };
+        at_least("train.batch", self.train.batch as f64, 1.0)?;
+        at_least("train.steps", self.train.steps as f64, 1.0)?;
+        at_least("train.clip", self.train.clip, 0.0)?;
+        at_least("train.weight_decay", self.train.weight_decay, 0.0)?;
+        at_least("train.checkpoint_every", self.train.checkpoint_every as f64, 1.0)?;
+        at_least("train.validate_every", self.train.validate_every as f64, 1.0)?;
+        at_least("train.sample_every", self.train.sample_every as f64, 1.0)?;
+        at_least("diffusion.steps", self.diffusion.steps as f64, 2.0)?;
+        at_least("sample.steps", self.sample.steps as f64, 1.0)?;
+        at_least("sample.clip", self.sample.clip, 0.0)?;
+        if self.sample.steps > self.diffusion.steps {
+            let problem =
+                format!("is {}, more than diffusion.steps = {}", self.sample.steps, self.diffusion.steps);
+            return Err(Error::config("sample.steps", problem));
+        }
+        if !(self.train.lr > 0.0 && self.train.lr < 1.0) {
+            return Err(Error::config("train.lr", format!("{} is not between 0 and 1", self.train.lr)));
+        }
+        if !(self.train.eps > 0.0 && self.train.eps < 1.0) {
+            return Err(Error::config("train.eps", format!("{} is not between 0 and 1", self.train.eps)));
+        }
+        if self.diffusion.min_snr_gamma.is_nan() || self.diffusion.min_snr_gamma <= 0.0 {
+            let problem = format!("{} is not above 0", self.diffusion.min_snr_gamma);
+            return Err(Error::config("diffusion.min_snr_gamma", problem));
+        }
+        for (key, value) in [
+            ("train.beta1", self.train.beta1),
+            ("train.beta2", self.train.beta2),
+            ("train.ema", self.train.ema),
+            ("train.lr_final", self.train.lr_final),
+        ] {
+            if !(0.0..=1.0).contains(&value) || (value == 1.0 && key != "train.lr_final") {
+                return Err(Error::config(key, format!("{value} is not in 0 .. 1")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ModelConfig {
+    /// Tokens an image: rows times columns of patches.
+    pub fn tokens(&self) -> usize {
+        (self.image[0] / self.patch[0]) * (self.image[1] / self.patch[1])
+    }
+
+    /// Checks that the shapes fit together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key.
+    pub fn check(&self) -> Result<()> {
+        let zero = [
+            ("model.channels", self.channels),
+            ("model.dim", self.dim),
+            ("model.depth", self.depth),
+            ("model.heads", self.heads),
+            ("model.mlp_ratio", self.mlp_ratio),
+        ];
+        if let Some((key, _)) = zero.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::config(*key, "is 0; it must be at least 1"));
+        }
+        for (axis, name) in ["rows", "columns"].iter().enumerate() {
+            let (image, patch) = (self.image[axis], self.patch[axis]);
+            if image == 0 || patch == 0 || image % patch != 0 {
+                let problem = format!(
+                    "{patch} {name} a patch do not divide the image's {image}; model.image must be a multiple of it"
+                );
+                return Err(Error::config("model.patch", problem));
+            }
+        }
+        if !self.dim.is_multiple_of(self.heads) {
+            let problem = format!("{} heads do not divide model.dim = {}", self.heads, self.dim);
+            return Err(Error::config("model.heads", problem));
+        }
+        let divisor = if self.position == Position::Sincos { 4 } else { 2 };
+        if !self.dim.is_multiple_of(divisor) {
+            return Err(Error::config("model.dim", format!("{} is not a multiple of {divisor}", self.dim)));
+        }
+        Ok(())
+    }
+}

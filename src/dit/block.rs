@@ -1,0 +1,168 @@
+//! The two kinds of transformer block.
+
+use crate::backend::{Activation, Backend};
+use crate::config::{BlockKind, ModelConfig};
+use crate::error::Result;
+use crate::ops::{attention, elementwise, norm};
+use crate::params::{Init, LayoutBuilder, Param};
+use crate::tape::{Tape, Var};
+
+use super::layers::Linear;
+
+/// Epsilon of the seed's layer norms (PyTorch's default).
+const NORM_EPS_SEED: f32 = 1e-5;
+/// Epsilon of adaLN's layer norms (the DiT's).
+pub(super) const NORM_EPS_ADALN: f32 = 1e-6;
+
+/// Attention and MLP, each on a normalised copy of the tokens, each added back.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    name: String,
+    heads: usize,
+    norms: Norms,
+    qkv: Linear,
+    out: Linear,
+    mlp_up: Linear,
+    mlp_down: Linear,
+}
+
+/// How the tokens are normalised before each half of a block.
+#[derive(Clone, Debug)]
+enum Norms {
+    /// Learned gain and bias.
+    Affine([(Param, Param); 2]),
+    /// Shift, scale and gate of each half from the step (adaLN-Zero).
+    Modulated(Linear),
+}
+
+/// The slots of a block's modulation, in their order on disk.
+#[derive(Clone, Copy)]
+enum Slot {
+    Shift = 0,
+    Scale = 1,
+    Gate = 2,
+}
+
+/// Which half of a block.
+#[derive(Clone, Copy)]
+enum Half {
+    Attention = 0,
+    Mlp = 1,
+}
+
+impl Block {
+    pub(super) fn new(layout: &mut LayoutBuilder, config: &ModelConfig, index: usize) -> Self {
+        let name = format!("blocks.{index}");
+        let (dim, hidden) = (config.dim, config.mlp_ratio * config.dim);
+        let linear = match config.block {
+            BlockKind::Seed => Linear::new,
+            BlockKind::AdalnZero => Linear::xavier,
+        };
+        let affine = |layout: &mut LayoutBuilder, which: &str| {
+            let weight = layout.add(format!("{name}.{which}.weight"), &[dim], false, Init::Constant(1.0));
+            let bias = layout.add(format!("{name}.{which}.bias"), &[dim], false, Init::Constant(0.0));
+            (weight, bias)
+        };
+        let (norms, qkv, out) = match config.block {
+            BlockKind::Seed => {
+                let first = affine(layout, "norm1");
+                let qkv = linear(layout, &format!("{name}.attn.qkv"), dim, 3 * dim);
+                let out = linear(layout, &format!("{name}.attn.out"), dim, dim);
+                (Norms::Affine([first, affine(layout, "norm2")]), qkv, out)
+            }
+            BlockKind::AdalnZero => {
+                let modulation = Linear::zero(layout, &format!("{name}.modulation"), dim, 6 * dim);
+                let qkv = linear(layout, &format!("{name}.attn.qkv"), dim, 3 * dim);
+                (Norms::Modulated(modulation), qkv, linear(layout, &format!("{name}.attn.out"), dim, dim))
+            }
+        };
+        let mlp_up = linear(layout, &format!("{name}.mlp.0"), dim, hidden);
+        let mlp_down = linear(layout, &format!("{name}.mlp.2"), hidden, dim);
+        Block { heads: config.heads, norms, qkv, out, mlp_up, mlp_down, name }
+    }
+
+    /// tokens `[batch, tokens, dim]`; condition `[batch, dim]` (SiLU of the step embedding; unused by the seed's).
+    pub(super) fn forward<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        tokens: Var<B>,
+        condition: &Var<B>,
+    ) -> Result<Var<B>> {
+        let modulation = match &self.norms {
+            Norms::Affine(_) => None,
+            Norms::Modulated(linear) => {
+                tape.label(format!("{}.modulation", self.name));
+                Some(linear.forward(tape, condition, Activation::Identity)?)
+            }
+        };
+        let branch = self.normalise(tape, &tokens, &modulation, Half::Attention)?;
+        let branch = self.attend(tape, &branch)?;
+        let tokens = self.add_back(tape, &tokens, &branch, &modulation, Half::Attention)?;
+
+        let branch = self.normalise(tape, &tokens, &modulation, Half::Mlp)?;
+        let branch = self.mlp(tape, &branch)?;
+        self.add_back(tape, &tokens, &branch, &modulation, Half::Mlp)
+    }
+
+    fn normalise<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        tokens: &Var<B>,
+        modulation: &Option<Var<B>>,
+        half: Half,
+    ) -> Result<Var<B>> {
+        tape.label(format!("{}.norm{}", self.name, half as usize + 1));
+        match (&self.norms, modulation) {
+            (Norms::Affine(norms), _) => {
+                let (weight, bias) = norms[half as usize];
+                norm::affine(tape, tokens, weight, bias, NORM_EPS_SEED)
+            }
+            (Norms::Modulated(_), modulation) => {
+                let modulation = modulation.as_ref().expect("made at the top of forward for this kind");
+                let (shift, scale) = (slot(half, Slot::Shift), slot(half, Slot::Scale));
+                norm::modulated(tape, tokens, modulation, shift, scale, NORM_EPS_ADALN)
+            }
+        }
+    }
+
+    fn attend<B: Backend>(&self, tape: &mut Tape<'_, B>, tokens: &Var<B>) -> Result<Var<B>> {
+        tape.label(format!("{}.attn.qkv", self.name));
+        let qkv = self.qkv.forward(tape, tokens, Activation::Identity)?;
+        tape.label(format!("{}.attn", self.name));
+        let mixed = attention::attention(tape, &qkv, self.heads)?;
+        tape.label(format!("{}.attn.out", self.name));
+        self.out.forward(tape, &mixed, Activation::Identity)
+    }
+
+    fn mlp<B: Backend>(&self, tape: &mut Tape<'_, B>, tokens: &Var<B>) -> Result<Var<B>> {
+        let activation = match self.norms {
+            Norms::Affine(_) => Activation::LeakyRelu,
+            Norms::Modulated(_) => Activation::Gelu,
+        };
+        tape.label(format!("{}.mlp.0", self.name));
+        let hidden = self.mlp_up.forward(tape, tokens, activation)?;
+        tape.label(format!("{}.mlp.2", self.name));
+        self.mlp_down.forward(tape, &hidden, Activation::Identity)
+    }
+
+    fn add_back<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        tokens: &Var<B>,
+        branch: &Var<B>,
+        modulation: &Option<Var<B>>,
+        half: Half,
+    ) -> Result<Var<B>> {
+        tape.label(format!("{}.residual{}", self.name, half as usize + 1));
+        match modulation {
+            None => elementwise::residual(tape, tokens, branch),
+            Some(modulation) => {
+                elementwise::gated_residual(tape, tokens, branch, modulation, slot(half, Slot::Gate))
+            }
+        }
+    }
+}
+
+fn slot(half: Half, slot: Slot) -> usize {
+    3 * half as usize + slot as usize
+}
