@@ -13,5 +13,6 @@ pub mod cpu;
 pub mod dataset;
 pub mod error;
 pub mod files;
+pub mod random;
 
 pub use error::{Error, Result};
