@@ -118,16 +118,12 @@ impl Layout {
         for (index, span) in self.spans.iter().enumerate() {
             let key = NoiseKey { seed, step: index as u64, purpose: Purpose::Weights };
             let out = &mut values[span.range.clone()];
-            match span.init {
-                Init::Constant(value) => out.fill(value),
-                Init::Uniform(bound) => {
-                    random::fill_uniform(out, key);
-                    out.iter_mut().for_each(|value| *value = (2.0 * *value - 1.0) * bound);
-                }
-                Init::Normal(deviation) => {
-                    random::fill_normal(out, key, 0);
-                    out.iter_mut().for_each(|value| *value *= deviation);
-                }
+            for (element, value) in out.iter_mut().enumerate() {
+                *value = match span.init {
+                    Init::Constant(value) => value,
+                    Init::Uniform(bound) => (2.0 * random::uniform_at(key, element as u64) - 1.0) * bound,
+                    Init::Normal(deviation) => random::normal(key, element as u64) * deviation,
+                };
             }
         }
         values

@@ -2,10 +2,12 @@
 //! and run on rayon's current pool; how work is cut into pieces never depends on the number of threads, so
 //! neither do the results.
 
+pub mod activation;
 pub mod adam;
 pub mod attention;
 pub mod elementwise;
 pub mod embed;
+pub mod exp;
 pub mod loss;
 pub mod matmul;
 pub mod memory;

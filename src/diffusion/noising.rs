@@ -37,23 +37,19 @@ impl Levels {
         batch: usize,
         width: usize,
     ) -> Levels {
-        let mut uniform = vec![0.0; batch];
-        random::fill_uniform(&mut uniform, NoiseKey { seed, step, purpose: Purpose::Timestep });
+        let key = |purpose| NoiseKey { seed, step, purpose };
         let steps = schedule.steps();
-        let t: Vec<usize> = uniform
-            .iter()
-            .enumerate()
-            .map(|(i, &u)| {
-                let u = f64::from(u);
+        let t: Vec<usize> = (0..batch)
+            .map(|i| {
+                let u = f64::from(random::uniform_at(key(Purpose::Timestep), i as u64));
                 let place = if config.stratified { (i as f64 + u) / batch as f64 } else { u };
                 ((place * steps as f64) as usize).min(steps - 1)
             })
             .collect();
         let mut levels = Levels::at(schedule, config, &t, width);
-        let mut frames = vec![0.0; 3 * batch];
-        random::fill_uniform(&mut frames, NoiseKey { seed, step, purpose: Purpose::Range });
-        for (row, draws) in levels.rows.iter_mut().zip(frames.chunks_exact(3)) {
-            let range = draw_region(config.region, width, [draws[0], draws[1], draws[2]]);
+        for (i, row) in levels.rows.iter_mut().enumerate() {
+            let draws = [0, 1, 2].map(|j| random::uniform_at(key(Purpose::Range), 3 * i as u64 + j));
+            let range = draw_region(config.region, width, draws);
             (row.from, row.to) = (range.start as f32, range.end as f32);
         }
         levels
