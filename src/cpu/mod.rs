@@ -17,6 +17,7 @@ pub mod norm;
 pub mod patch;
 pub mod sampler;
 pub mod scratch;
+pub mod softmax;
 
 use std::ops::Range;
 
