@@ -14,6 +14,7 @@ pub mod memory;
 pub mod noise;
 pub mod norm;
 pub mod patch;
+pub mod pieces;
 pub mod sampler;
 
 use std::ops::Range;
