@@ -19,6 +19,7 @@ pub mod files;
 pub mod ops;
 pub mod params;
 pub mod random;
+pub mod render;
 pub mod tape;
 pub mod train;
 
