@@ -5,16 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use super::manifest::{
-    Counts, DatasetInfo, RowStatistics, SourceRecord, TrackRecord, fingerprint, write_manifest,
+    Counts, DatasetInfo, SourceRecord, TrackRecord, fingerprint, write_manifest,
 };
 use super::prepare::{PrepareOptions, shard_name};
 use super::shard::Shard;
 use super::sources::SourceTrack;
 use super::split::{Candidate, Split, decide};
-use super::statistics::RowSums;
 use super::summary::Summary;
 use super::table::{Facts, Problem};
 use super::text::printable;
+use crate::audio::Statistics;
 use crate::error::{Error, Result, human_bytes};
 
 /// A track whose shard is on disk.
@@ -136,14 +136,10 @@ fn record(track: &Prepared, facts: Facts, split: Split) -> TrackRecord {
 /// Writes both files, the manifest first: `dataset.json` names its hash, so that a kill between is noticed.
 fn describe(options: &PrepareOptions, tracks: &[Prepared], records: &[TrackRecord]) -> Result<DatasetInfo> {
     let [_, channels, height, width] = tracks[0].shard.shape;
-    let mut sums = RowSums::new(channels * height);
-    let mut segments = 0;
+    let mut statistics = Statistics::new(channels * height);
     for (track, _) in tracks.iter().zip(records).filter(|(_, record)| record.split == Split::Train) {
-        sums.merge(&track.shard.sums);
-        segments += track.shard.segments();
+        statistics.merge(&track.shard.statistics)?;
     }
-    let (mean, deviation) = sums.mean_and_deviation((segments * width) as u64);
-    let rows = |values: Vec<f32>| values.chunks(height).map(<[f32]>::to_vec).collect();
     let unfinished =
         DatasetInfo::unfinished(options.config.clone(), options.validation, [channels, height, width]);
     let info = DatasetInfo {
@@ -152,7 +148,7 @@ fn describe(options: &PrepareOptions, tracks: &[Prepared], records: &[TrackRecor
         validation_set: counts(records, Split::Validation),
         fingerprint: fingerprint(&options.config, records),
         manifest_sha256: write_manifest(&options.out, records)?,
-        statistics: RowStatistics { mean: rows(mean), deviation: rows(deviation) },
+        statistics: statistics.finish(),
         ..unfinished
     };
     info.write(&options.out)?;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::{DatasetConfig, FORMAT_VERSION, hex};
 use super::split::Split;
+use crate::audio::Normalizer;
 use crate::error::{Error, Result};
 use crate::files::{write_atomic, write_bytes_atomic};
 
@@ -82,15 +83,6 @@ pub struct Counts {
     pub seconds: f64,
 }
 
-/// Mean and deviation of the training set a channel and frequency row, `[C][H]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RowStatistics {
-    /// Means.
-    pub mean: Vec<Vec<f32>>,
-    /// Deviations, of the population.
-    pub deviation: Vec<Vec<f32>>,
-}
-
 /// `dataset.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DatasetInfo {
@@ -114,9 +106,9 @@ pub struct DatasetInfo {
     pub fingerprint: String,
     /// SHA-256 of `manifest.jsonl`, which is written first: a kill between the two is noticed.
     pub manifest_sha256: String,
-    /// Statistics of the training set. `write` puts them at the end itself, a row a line would be a thousand lines.
+    /// Mean and deviation of the training set a row, `[C * H]`. `write` puts them at the end itself, a row a line would be a thousand lines.
     #[serde(default, skip_serializing)]
-    pub statistics: RowStatistics,
+    pub statistics: Normalizer,
 }
 
 impl DatasetInfo {
@@ -133,7 +125,7 @@ impl DatasetInfo {
             validation_set: Counts::default(),
             fingerprint: String::new(),
             manifest_sha256: String::new(),
-            statistics: RowStatistics::default(),
+            statistics: Normalizer::default(),
         }
     }
 

@@ -21,7 +21,6 @@ mod shard;
 pub mod shuffle;
 pub mod sources;
 pub mod split;
-mod statistics;
 pub mod store;
 pub mod summary;
 pub mod table;

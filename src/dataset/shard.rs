@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! __metadata__.track   JSON: content hash, configuration, seconds, codec, warnings, ...
-//! sum, sum_squares     f64 [C, H]        over all stored values of a row
+//! mean, squares        f64 [C, H]        of a row over all segments: mean, sum of squared differences from it
 //! segments             f16|f32 [N, C, H, W]
 //! ```
 //!
@@ -19,7 +19,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 
 use super::config::Storage;
-use super::statistics::RowSums;
+use crate::audio::Statistics;
 use crate::error::{Error, Result};
 use crate::files::AtomicFile;
 
@@ -63,7 +63,7 @@ pub(super) struct ShardWriter {
     storage: Storage,
     segments: usize,
     crc32c: u32,
-    sums: RowSums,
+    statistics: Statistics,
     rounded: Vec<f32>,
     bytes: Vec<u8>,
 }
@@ -82,14 +82,14 @@ impl ShardWriter {
             storage,
             segments: 0,
             crc32c: 0,
-            sums: RowSums::new(rows),
+            statistics: Statistics::new(rows),
             rounded: Vec::new(),
             bytes: Vec::new(),
         })
     }
 
-    /// Appends one segment `[C, H, W]`. The sums are of the values as they are stored, so that they are the
-    /// statistics of what training reads.
+    /// Appends one segment `[C, H, W]`. The statistics are of the values as they are stored: what
+    /// training reads.
     pub fn push(&mut self, segment: &[f32]) -> Result<()> {
         let expected = self.shape.iter().product::<usize>();
         if segment.len() != expected {
@@ -112,7 +112,7 @@ impl ShardWriter {
                 self.bytes.extend(halves.iter().flat_map(|x| x.to_le_bytes()));
             }
         }
-        self.sums.add_segment(&self.rounded);
+        self.statistics.push(&self.rounded)?;
         self.crc32c = crc32c::crc32c_append(self.crc32c, &self.bytes);
         self.segments += 1;
         self.file.write_all(&self.bytes).map_err(Error::io("write", &self.path))
@@ -123,22 +123,22 @@ impl ShardWriter {
         self.segments
     }
 
-    /// Writes header and sums and makes the file visible. The facts' checksum is filled in here.
+    /// Writes header and statistics and makes the file visible. The facts' checksum is filled in here.
     pub fn finish(mut self, facts: &ShardFacts) -> Result<()> {
         let facts = ShardFacts { crc32c: self.crc32c, ..facts.clone() };
         let [channels, height, width] = self.shape;
-        let sums_bytes = channels * height * size_of::<f64>();
+        let rows_bytes = channels * height * size_of::<f64>();
         let segment_bytes = channels * height * width * self.storage.bytes();
-        let data_end = 2 * sums_bytes + self.segments * segment_bytes;
+        let data_end = 2 * rows_bytes + self.segments * segment_bytes;
         let rows = |offsets| TensorInfo { dtype: Dtype::F64, shape: vec![channels, height], data_offsets: offsets };
         let segments = TensorInfo {
             dtype: self.storage.dtype(),
             shape: vec![self.segments, channels, height, width],
-            data_offsets: (2 * sums_bytes, data_end),
+            data_offsets: (2 * rows_bytes, data_end),
         };
         let tensors = vec![
-            ("sum".to_string(), rows((0, sums_bytes))),
-            ("sum_squares".to_string(), rows((sums_bytes, 2 * sums_bytes))),
+            ("mean".to_string(), rows((0, rows_bytes))),
+            ("squares".to_string(), rows((rows_bytes, 2 * rows_bytes))),
             ("segments".to_string(), segments),
         ];
         let broken = |error: &dyn std::fmt::Display| Error::format(&self.path, format!("header: {error}"));
@@ -159,21 +159,19 @@ impl ShardWriter {
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&(header.len() as u64).to_le_bytes())?;
         self.file.write_all(header)?;
-        for sums in [&self.sums.sum, &self.sums.sum_squares] {
-            for value in sums {
-                self.file.write_all(&value.to_le_bytes())?;
-            }
+        for value in self.statistics.mean().iter().chain(self.statistics.squares()) {
+            self.file.write_all(&value.to_le_bytes())?;
         }
         Ok(())
     }
 }
 
-/// A shard's header and sums; its segments stay on disk.
+/// A shard's header and statistics; its segments stay on disk.
 #[derive(Clone, Debug)]
 pub(super) struct Shard {
     pub path: PathBuf,
     pub facts: ShardFacts,
-    pub sums: RowSums,
+    pub statistics: Statistics,
     pub storage: Storage,
     /// `[N, C, H, W]`.
     pub shape: [usize; 4],
@@ -182,7 +180,7 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// Reads header and sums, and checks that the file is as long as the header says.
+    /// Reads header and statistics, and checks that the file is as long as the header says.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] for a file that is cut short or no shard of ours.
@@ -207,17 +205,14 @@ impl Shard {
             return Err(Error::format(path, reason));
         }
         let rows = shape[1] * shape[2];
-        let mut sums = vec![0; 2 * rows * size_of::<f64>()];
-        file.read_exact(&mut sums).map_err(Error::io("read", path))?;
-        let mut sums = sums.chunks_exact(8).map(|bytes| {
-            let mut value = [0; 8];
-            value.copy_from_slice(bytes);
-            f64::from_le_bytes(value)
-        });
-        let sum = sums.by_ref().take(rows).collect();
-        let sums = RowSums { sum, sum_squares: sums.collect() };
+        let mut bytes = vec![0; 2 * rows * size_of::<f64>()];
+        file.read_exact(&mut bytes).map_err(Error::io("read", path))?;
+        let mut values = bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
+        let mean = values.by_ref().take(rows).collect();
+        let count = (shape[0] * shape[3]) as u64;
+        let statistics = Statistics::from_parts(count, mean, values.collect())?;
         let segments_offset = 8 + header_bytes + (2 * rows * size_of::<f64>()) as u64;
-        Ok(Self { path: path.to_path_buf(), facts, sums, storage, shape, segments_offset })
+        Ok(Self { path: path.to_path_buf(), facts, statistics, storage, shape, segments_offset })
     }
 
     /// Number of segments.
@@ -265,10 +260,10 @@ fn understood(header: &Metadata) -> Option<(ShardFacts, Storage, [usize; 4])> {
     let storage = Storage::of(segments.dtype)?;
     let shape: [usize; 4] = segments.shape.as_slice().try_into().ok()?;
     let rows = [shape[1], shape[2]];
-    let sums_fit =
-        ["sum", "sum_squares"].iter().all(|name| {
+    let statistics_fit =
+        ["mean", "squares"].iter().all(|name| {
             header.info(name).is_some_and(|info| info.dtype == Dtype::F64 && info.shape == rows)
         });
-    let in_order = header.offset_keys() == ["sum", "sum_squares", "segments"];
-    (sums_fit && in_order).then_some((facts, storage, shape))
+    let in_order = header.offset_keys() == ["mean", "squares", "segments"];
+    (statistics_fit && in_order).then_some((facts, storage, shape))
 }

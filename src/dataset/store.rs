@@ -6,7 +6,7 @@ use super::config::{DatasetConfig, Storage};
 use super::manifest::{DatasetInfo, TrackRecord, info_path, manifest_path, read_manifest};
 use super::shard::Shard;
 use super::split::Split;
-use crate::audio::representation::Normalizer;
+use crate::audio::Normalizer;
 use crate::error::{Error, Result};
 
 /// Memory that [`Dataset::open`] plans with.
@@ -17,7 +17,6 @@ pub struct Dataset {
     dir: PathBuf,
     info: DatasetInfo,
     tracks: Vec<TrackRecord>,
-    normalizer: Normalizer,
     shards: Vec<Shard>,
     /// Segments as stored, a track; empty if they are read from disk when needed.
     in_memory: Vec<Vec<u8>>,
@@ -67,9 +66,8 @@ impl Dataset {
         let fits = total_bytes <= ram_limit_bytes / 4;
         let in_memory =
             if fits { shards.iter().map(Shard::read_all).collect::<Result<_>>()? } else { Vec::new() };
-        let normalizer = info.normalizer();
         let (train, validation) = (Side::of(&tracks, Split::Train), Side::of(&tracks, Split::Validation));
-        Ok(Self { dir: dir.to_path_buf(), info, tracks, normalizer, shards, in_memory, train, validation })
+        Ok(Self { dir: dir.to_path_buf(), info, tracks, shards, in_memory, train, validation })
     }
 
     /// The folder.
@@ -94,7 +92,7 @@ impl Dataset {
 
     /// What brings images to mean 0 and deviation 1 a row, and back.
     pub fn normalizer(&self) -> &Normalizer {
-        &self.normalizer
+        &self.info.statistics
     }
 
     /// Hash of configuration, tracks, sides and captions: a checkpoint names it.
@@ -158,7 +156,7 @@ impl Dataset {
                 unpack(&stored, shard.storage, out);
             }
         }
-        self.normalizer.normalize(out);
+        self.info.statistics.apply(out, self.info.shape[2])?;
         Ok(track)
     }
 
