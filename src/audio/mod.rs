@@ -7,11 +7,20 @@
 
 pub mod config;
 pub mod decode;
+pub mod griffin_lim;
+pub mod mel;
 pub mod mix;
+pub mod normalize;
+pub mod picture;
+pub mod representation;
 pub mod resample;
 mod riff;
 mod sniff;
 mod source;
 pub mod stft;
+pub mod wav;
 
+pub use config::RepresentationConfig;
 pub use decode::{Audio, AudioReader, SourceInfo, load};
+pub use normalize::{Normalizer, Statistics};
+pub use representation::Representation;

@@ -233,7 +233,7 @@ fn take_block(
         Some(_) => {}
     }
     block.copy_to_vecs_planar::<f32>(planes);
-    let absurd = planes.iter().flatten().find(|sample| !(sample.abs() <= MAX_SAMPLE));
+    let absurd = planes.iter().flatten().find(|sample| !(-MAX_SAMPLE..=MAX_SAMPLE).contains(*sample));
     match absurd {
         Some(sample) => {
             Err(Error::audio(path, format!("holds samples that are no sound (the first is {sample})")))
