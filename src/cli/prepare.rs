@@ -87,7 +87,9 @@ pub fn run(args: PrepareArgs, stop: &AtomicBool) -> Result<()> {
     if let Some(seconds) = args.seconds {
         let RepresentationConfig { image: [_, width], hop, sample_rate, .. } = config.representation;
         let actual = (width * hop) as f64 / f64::from(sample_rate);
-        eprintln!("--seconds {seconds}: {width} frames (a multiple of {WIDTH_MULTIPLE}), {actual:.2} s a segment");
+        eprintln!(
+            "--seconds {seconds}: {width} frames (a multiple of {WIDTH_MULTIPLE}), {actual:.2} s a segment"
+        );
     }
     let options = PrepareOptions {
         sources: args.source,
@@ -106,7 +108,10 @@ pub fn run(args: PrepareArgs, stop: &AtomicBool) -> Result<()> {
     let elapsed_seconds = start.elapsed().as_secs_f64();
     println!("{summary}");
     let speed = summary.encoded_seconds / elapsed_seconds;
-    println!("{elapsed_seconds:.1} s, {speed:.0} seconds of audio a second; data set in {}", options.out.display());
+    println!(
+        "{elapsed_seconds:.1} s, {speed:.0} seconds of audio a second; data set in {}",
+        options.out.display()
+    );
     Ok(())
 }
 

@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use super::manifest::{
-    Counts, DatasetInfo, SourceRecord, TrackRecord, fingerprint, write_manifest,
-};
+use super::manifest::{Counts, DatasetInfo, SourceRecord, TrackRecord, fingerprint, write_manifest};
 use super::prepare::{PrepareOptions, shard_name};
 use super::shard::Shard;
 use super::sources::SourceTrack;
@@ -37,7 +35,8 @@ pub(super) fn assemble(
     let mut summary = Summary { skipped: problems, warnings, ..Summary::default() };
     let shards_on_disk: HashSet<String> =
         prepared.iter().map(|track| shard_name(&track.shard.facts.content)).collect();
-    let (usable, silent): (Vec<_>, Vec<_>) = prepared.into_iter().partition(|track| track.shard.segments() > 0);
+    let (usable, silent): (Vec<_>, Vec<_>) =
+        prepared.into_iter().partition(|track| track.shard.segments() > 0);
     for track in silent {
         summary.silent_segments += track.shard.facts.silent_segments;
         let reason = "is silent: every segment is below -60 dBFS".to_string();
@@ -49,7 +48,9 @@ pub(super) fn assemble(
     if usable.is_empty() {
         let why = match summary.skipped.first() {
             Some(first) => format!("none of the files can be used; the first: {first}"),
-            None => "no audio files found (wav, mp3, flac, ogg, m4a, ... or a table metadata.csv)".to_string(),
+            None => {
+                "no audio files found (wav, mp3, flac, ogg, m4a, ... or a table metadata.csv)".to_string()
+            }
         };
         return Err(Error::config("SOURCE", why));
     }
@@ -72,6 +73,9 @@ fn decided_records(
     let decision = decide(&candidates, options.validation)?;
     summary.split_by_table = decision.by_table;
     summary.notes.extend(decision.forced);
+    if !decision.splits.contains(&Split::Validation) {
+        summary.notes.push("nothing is held out for validation".to_string());
+    }
     if decision.by_table > 0 {
         summary.notes.push(format!(
             "{} tracks are split as their table says; its validation and test rows are both held out",
@@ -163,6 +167,8 @@ fn counts(records: &[TrackRecord], split: Split) -> Counts {
         counts.segments += record.segments;
         counts.seconds += record.seconds;
     }
+    // To the millisecond, as the tracks' are: sums of decimals have tails.
+    counts.seconds = (counts.seconds * 1000.0).round() / 1000.0;
     counts
 }
 
@@ -212,7 +218,9 @@ fn orphans(options: &PrepareOptions, in_use: &HashSet<String>, summary: &mut Sum
     if count > 0 {
         let done = if options.prune { "were removed" } else { "are kept; --prune removes them" };
         let bytes = human_bytes(bytes);
-        summary.notes.push(format!("{count} shards of tracks that the sources no longer hold ({bytes}) {done}"));
+        summary
+            .notes
+            .push(format!("{count} shards of tracks that the sources no longer hold ({bytes}) {done}"));
     }
     Ok(())
 }

@@ -84,7 +84,8 @@ impl Encoder {
         if cutter.read_samples == 0 {
             return Err(Failure::Skip("holds no sound".to_string()));
         }
-        let seconds = cutter.read_samples as f64 / f64::from(representation.sample_rate);
+        let milliseconds = cutter.read_samples * 1000 / u64::from(representation.sample_rate);
+        let seconds = milliseconds as f64 / 1000.0;
         let facts = self.facts(content, &reader, seconds, silent_segments);
         writer.finish(&facts).map_err(Failure::Fatal)?;
         Shard::open(path).map_err(Failure::Fatal)
@@ -93,7 +94,8 @@ impl Encoder {
     fn facts(&self, content: &str, reader: &AudioReader, seconds: f64, silent_segments: usize) -> ShardFacts {
         let info = reader.info();
         let tag = |tag: &Option<String>| {
-            let text: Option<String> = tag.as_ref().map(|tag| clean(tag).chars().take(MAX_TAG_CHARS).collect());
+            let text: Option<String> =
+                tag.as_ref().map(|tag| clean(tag).chars().take(MAX_TAG_CHARS).collect());
             text.filter(|text| !text.is_empty())
         };
         let warnings = reader.warnings().iter().take(MAX_WARNINGS);

@@ -91,7 +91,10 @@ impl Batches {
             return Err(Error::config("train.batch", "0 samples a step train nothing"));
         }
         if dataset.is_empty(plan.split) {
-            return Err(Error::format(dataset.dir(), format!("has no {:?} segments", plan.split).to_lowercase()));
+            return Err(Error::format(
+                dataset.dir(),
+                format!("has no {:?} segments", plan.split).to_lowercase(),
+            ));
         }
         // No room in the channel: the thread holds exactly one finished batch, and starts the next one when
         // that is taken.

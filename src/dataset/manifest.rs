@@ -1,7 +1,6 @@
 //! The two readable files of a prepared folder: `manifest.jsonl` (one line a track) and `dataset.json`.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};

@@ -12,6 +12,7 @@ mod assemble;
 mod columns;
 pub mod config;
 mod encode;
+mod finder;
 mod identify;
 pub mod loader;
 pub mod manifest;

@@ -130,23 +130,22 @@ fn open_folder(options: &PrepareOptions, shape: [usize; 3]) -> Result<KnownHashe
     let out = &options.out;
     let shards = out.join("shards");
     create_folder(&shards)?;
-    match DatasetInfo::read(out)? {
+    remove_debris(out)?;
+    remove_debris(&shards)?;
+    let has_shards = fs::read_dir(&shards).map_err(Error::io("read", &shards))?.next().is_some();
+    match DatasetInfo::read(out)?.filter(|info| info.complete || has_shards) {
         Some(info) => {
             if let Some((key, own, wanted)) = info.config.difference(&options.config) {
                 let folder = printable(out);
-                return Err(Error::config(
-                    key,
-                    format!(
-                        "{folder} was prepared with {own}, now {wanted} is asked for; \
-                         give another --out, or delete {folder} to prepare it anew"
-                    ),
-                ));
+                let problem = format!(
+                    "{folder} was prepared with {own}, now {wanted} is asked for; \
+                     give another --out, or delete {folder} to prepare it anew"
+                );
+                return Err(Error::config(key, problem));
             }
         }
         None => DatasetInfo::unfinished(options.config.clone(), options.validation, shape).write(out)?,
     }
-    remove_debris(out)?;
-    remove_debris(&shards)?;
     // The manifest only saves time here: if it is missing or damaged, files are hashed again.
     Ok(read_manifest(out).map(|(tracks, _)| KnownHashes::new(&tracks)).unwrap_or_default())
 }

@@ -118,11 +118,6 @@ impl ShardWriter {
         self.file.write_all(&self.bytes).map_err(Error::io("write", &self.path))
     }
 
-    /// Segments written so far.
-    pub fn segments(&self) -> usize {
-        self.segments
-    }
-
     /// Writes header and statistics and makes the file visible. The facts' checksum is filled in here.
     pub fn finish(mut self, facts: &ShardFacts) -> Result<()> {
         let facts = ShardFacts { crc32c: self.crc32c, ..facts.clone() };
@@ -130,7 +125,8 @@ impl ShardWriter {
         let rows_bytes = channels * height * size_of::<f64>();
         let segment_bytes = channels * height * width * self.storage.bytes();
         let data_end = 2 * rows_bytes + self.segments * segment_bytes;
-        let rows = |offsets| TensorInfo { dtype: Dtype::F64, shape: vec![channels, height], data_offsets: offsets };
+        let rows =
+            |offsets| TensorInfo { dtype: Dtype::F64, shape: vec![channels, height], data_offsets: offsets };
         let segments = TensorInfo {
             dtype: self.storage.dtype(),
             shape: vec![self.segments, channels, height, width],
@@ -227,24 +223,20 @@ impl Shard {
 
     /// Reads segment `index` as stored into `bytes`, which is [`segment_bytes`](Self::segment_bytes) long.
     pub fn read_segment(&self, index: usize, bytes: &mut [u8]) -> Result<()> {
-        let offset = self.segments_offset + (index * self.segment_bytes()) as u64;
-        let read = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_exact(bytes)
-        };
-        read().map_err(Error::io("read", &self.path))
+        self.read_from(index, bytes).map_err(Error::io("read", &self.path))
+    }
+
+    fn read_from(&self, first_segment: usize, bytes: &mut [u8]) -> std::io::Result<()> {
+        let mut file = File::open(&self.path)?;
+        let offset = (first_segment * self.segment_bytes()) as u64;
+        file.seek(SeekFrom::Start(self.segments_offset + offset))?;
+        file.read_exact(bytes)
     }
 
     /// Reads all segments as stored and checks their checksum.
     pub fn read_all(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.segments() * self.segment_bytes()];
-        let read = |bytes: &mut [u8]| {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(self.segments_offset))?;
-            file.read_exact(bytes)
-        };
-        read(&mut bytes).map_err(Error::io("read", &self.path))?;
+        self.read_from(0, &mut bytes).map_err(Error::io("read", &self.path))?;
         if crc32c::crc32c(&bytes) != self.facts.crc32c {
             let advice = "its content is damaged (checksum); delete it and run prepare again";
             return Err(Error::format(&self.path, advice));
@@ -260,10 +252,9 @@ fn understood(header: &Metadata) -> Option<(ShardFacts, Storage, [usize; 4])> {
     let storage = Storage::of(segments.dtype)?;
     let shape: [usize; 4] = segments.shape.as_slice().try_into().ok()?;
     let rows = [shape[1], shape[2]];
-    let statistics_fit =
-        ["mean", "squares"].iter().all(|name| {
-            header.info(name).is_some_and(|info| info.dtype == Dtype::F64 && info.shape == rows)
-        });
+    let statistics_fit = ["mean", "squares"]
+        .iter()
+        .all(|name| header.info(name).is_some_and(|info| info.dtype == Dtype::F64 && info.shape == rows));
     let in_order = header.offset_keys() == ["mean", "squares", "segments"];
     (statistics_fit && in_order).then_some((facts, storage, shape))
 }

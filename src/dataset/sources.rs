@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use super::finder::Finder;
 use super::table::{Facts, Problem, Row, read_table};
 use super::text::{MAX_CAPTION_CHARS, clean_caption, printable};
 use crate::error::{Error, Result};
@@ -41,9 +42,9 @@ pub struct Collection {
 /// Extensions that a folder scan takes for audio; which of them can be decoded is the decoder's business, so
 /// that a file that cannot is named in the report instead of passed over.
 const AUDIO_EXTENSIONS: [&str; 35] = [
-    "wav", "wave", "w64", "rf64", "mp1", "mp2", "mp3", "mpga", "flac", "ogg", "oga", "opus", "spx", "m4a", "m4b",
-    "mp4", "mov", "aac", "adts", "alac", "aif", "aiff", "aifc", "caf", "mka", "mkv", "webm", "weba", "wma", "wv",
-    "ape", "ac3", "au", "snd", "tta",
+    "wav", "wave", "w64", "rf64", "mp1", "mp2", "mp3", "mpga", "flac", "ogg", "oga", "opus", "spx", "m4a",
+    "m4b", "mp4", "mov", "aac", "adts", "alac", "aif", "aiff", "aifc", "caf", "mka", "mkv", "webm", "weba",
+    "wma", "wv", "ape", "ac3", "au", "snd", "tta",
 ];
 /// Tables that a folder scan reads by itself; any other table is read when it is given as a source.
 const TABLE_NAMES: [&str; 5] =
@@ -78,7 +79,7 @@ pub fn collect(sources: &[PathBuf], caption_column: Option<&str>) -> Result<Coll
         if facts.is_dir() {
             collector.folder(source);
         } else if is_table(source) {
-            collector.table(source);
+            collector.table(source, &folder_of(source));
         } else {
             let name = source.file_name().map_or_else(|| printable(source), |name| printable(name.as_ref()));
             collector.file(source, &name, Facts::default());
@@ -101,25 +102,32 @@ impl Collector<'_> {
         let visible = |entry: &walkdir::DirEntry| {
             entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
         };
+        let mut other_tables = Vec::new();
         let walk = walkdir::WalkDir::new(root).follow_links(true).sort_by_file_name();
         for entry in walk.into_iter().filter_entry(visible) {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => {}
                 Ok(entry) if TABLE_NAMES.contains(&lower_name(entry.path()).as_str()) => {
-                    self.table(entry.path());
+                    self.table(entry.path(), root);
                 }
                 Ok(entry) if is_audio_name(entry.file_name()) => {
                     let name = printable(entry.path().strip_prefix(root).unwrap_or(entry.path()));
                     self.file(entry.path(), &name, Facts::default());
                 }
-                Ok(entry) if is_table(entry.path()) => self.warnings.push(format!(
-                    "{}: not read; only {} are looked for in a folder, give it as a source of its own",
-                    printable(entry.path()),
-                    TABLE_NAMES[..3].join(", ")
-                )),
+                Ok(entry) if is_table(entry.path()) => {
+                    other_tables.push(printable(entry.path().strip_prefix(root).unwrap_or(entry.path())));
+                }
                 Ok(_) => {}
                 Err(error) => self.walk_error(&error),
             }
+        }
+        if !other_tables.is_empty() {
+            self.warnings.push(format!(
+                "{}: tables that were not read: {} (in a folder only {} are; give others as sources of their own)",
+                printable(root),
+                other_tables.join(", "),
+                TABLE_NAMES[..3].join(", ")
+            ));
         }
     }
 
@@ -136,25 +144,25 @@ impl Collector<'_> {
         }
     }
 
-    fn table(&mut self, path: &Path) {
+    /// `root` is what the tracks' names are relative to.
+    fn table(&mut self, path: &Path, root: &Path) {
         let table = match read_table(path, self.caption_column) {
             Ok(table) => table,
             Err(reason) => return self.problem(path, reason),
         };
         self.problems.extend(table.problems);
         self.warnings.extend(table.warnings);
-        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+        let table_name = path.file_name().map_or_else(String::new, |name| printable(name.as_ref()));
+        let mut finder = Finder::new(folder_of(path));
         let mut refused = HashSet::new();
         for Row { line, file, facts } in table.rows {
-            match find_row_file(&folder, &file) {
+            match finder.find(&file) {
                 Ok(found) => {
-                    let name = printable(found.strip_prefix(&folder).unwrap_or(&found));
+                    let name = printable(found.strip_prefix(root).unwrap_or(&found));
                     self.file(&found, &name, facts);
                 }
                 Err(_) if refused.contains(&file) => {}
                 Err(reason) => {
-                    let table_name = path.file_name().map_or_else(String::new, |name| printable(name.as_ref()));
                     self.problem(Path::new(&file), format!("line {line} of {table_name}: {reason}"));
                     refused.insert(file);
                 }
@@ -162,15 +170,15 @@ impl Collector<'_> {
         }
     }
 
-    fn file(&mut self, path: &Path, name: &str, facts: Facts) {
-        let opened = fs::canonicalize(path).and_then(|path| Ok((fs::metadata(&path)?, path)));
+    fn file(&mut self, named: &Path, name: &str, facts: Facts) {
+        let opened = fs::canonicalize(named).and_then(|path| Ok((fs::metadata(&path)?, path)));
         let (metadata, path) = match opened {
             Ok(found) => found,
-            Err(error) => return self.problem(path, format!("cannot be read: {error}")),
+            Err(error) => return self.problem(named, format!("cannot be read: {error}")),
         };
         if !metadata.is_file() {
             // A pipe would block for ever, a device would never end.
-            return self.problem(path.as_path(), "is not a regular file".to_string());
+            return self.problem(named, "is not a regular file".to_string());
         }
         if let Some(track) = self.tracks.get_mut(&path) {
             return track.facts.merge(facts);
@@ -191,7 +199,8 @@ impl Collector<'_> {
     /// Captions from `clip.txt` beside `clip.wav`, one a line.
     fn sidecar(&mut self, audio: &Path) -> Vec<String> {
         let path = audio.with_extension("txt");
-        let is_list = fs::metadata(&path).is_ok_and(|facts| facts.is_file() && facts.len() <= MAX_SIDECAR_BYTES);
+        let is_list =
+            fs::metadata(&path).is_ok_and(|facts| facts.is_file() && facts.len() <= MAX_SIDECAR_BYTES);
         let mut bytes = Vec::new();
         if !is_list || fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).is_err() {
             return Vec::new();
@@ -216,55 +225,12 @@ impl Collector<'_> {
     }
 }
 
-/// Where the file of a table's row lies. A row may only name what is inside the table's folder: a table comes
-/// from strangers, and must not make the program read elsewhere.
-fn find_row_file(folder: &Path, file: &str) -> Result<PathBuf, String> {
-    let has_drive = file.as_bytes().get(1) == Some(&b':') && file.as_bytes()[0].is_ascii_alphabetic();
-    if file.contains('\0') {
-        return Err("its name holds a NUL; refused".to_string());
+/// The folder of a file, `.` for a bare name.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
     }
-    if Path::new(file).is_absolute() || file.starts_with('\\') || has_drive {
-        return Err("is an absolute path; a table may only name files in its own folder; refused".to_string());
-    }
-    let spellings = [file.to_string(), file.replace('\\', "/")];
-    let mut inside = Vec::new();
-    for spelling in spellings {
-        inside.push(lexically_inside(&spelling).ok_or("leads out of the table's folder; refused")?);
-    }
-    let candidates = inside.iter().flat_map(|relative| candidates(folder, relative));
-    candidates.into_iter().find(|path| path.exists()).ok_or_else(|| "no such file".to_string())
-}
-
-/// `a/./b/../c` as `a/c`; `None` when it climbs out of where it starts.
-fn lexically_inside(file: &str) -> Option<PathBuf> {
-    let mut inside = PathBuf::new();
-    for component in Path::new(file).components() {
-        match component {
-            Component::Normal(name) => inside.push(name),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                if !inside.pop() {
-                    return None;
-                }
-            }
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(inside)
-}
-
-/// The places to look: as written, then as Song Describer has it, whose table says `34/1004034.mp3` of a file
-/// that lies at `audio/34/1004034.2min.mp3` (in a re-upload under `music/`).
-fn candidates(folder: &Path, relative: &Path) -> Vec<PathBuf> {
-    let mut names = vec![relative.to_path_buf()];
-    if let (Some(stem), Some(end)) = (relative.file_stem(), relative.extension()) {
-        let mut name = stem.to_os_string();
-        name.push(".2min.");
-        name.push(end);
-        names.push(relative.with_file_name(name));
-    }
-    let roots = [folder.to_path_buf(), folder.join("audio"), folder.join("music")];
-    roots.iter().flat_map(|root| names.iter().map(|name| root.join(name))).collect()
 }
 
 fn is_table(path: &Path) -> bool {

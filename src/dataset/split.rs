@@ -68,7 +68,9 @@ pub fn decide(tracks: &[Candidate<'_>], fraction: f64) -> Result<Decision> {
         Some(format!("no track was drawn for validation, so {moved} with the smallest hash went there"))
     } else if !splits.contains(&Split::Train) {
         let moved = force(tracks, &mut splits, Split::Train);
-        Some(format!("every track was drawn for validation, so {moved} with the largest hash went to training"))
+        Some(format!(
+            "every track was drawn for validation, so {moved} with the largest hash went to training"
+        ))
     } else {
         None
     };
@@ -97,14 +99,17 @@ fn from_table(word: &str) -> Option<Split> {
 fn force(tracks: &[Candidate<'_>], splits: &mut [Split], side: Split) -> &'static str {
     let extreme = |keys: &[String]| {
         let chosen = match side {
-            Split::Validation => keys.iter().min_by(|a, b| position(a).total_cmp(&position(b)).then(a.cmp(b))),
+            Split::Validation => {
+                keys.iter().min_by(|a, b| position(a).total_cmp(&position(b)).then(a.cmp(b)))
+            }
             Split::Train => keys.iter().max_by(|a, b| position(a).total_cmp(&position(b)).then(a.cmp(b))),
         };
         chosen.cloned()
     };
     let groups: Vec<String> = tracks.iter().map(group_of).collect();
     let one_group = groups.iter().all(|group| *group == groups[0]);
-    let keys = if one_group { tracks.iter().map(|track| track.content.to_string()).collect() } else { groups };
+    let keys =
+        if one_group { tracks.iter().map(|track| track.content.to_string()).collect() } else { groups };
     let chosen = extreme(&keys);
     for (key, split) in keys.iter().zip(splits) {
         if Some(key) == chosen.as_ref() {

@@ -49,7 +49,10 @@ impl Dataset {
     /// finished, or whose files do not fit together; each says what to do.
     pub fn open_within(dir: &Path, ram_limit_bytes: u64) -> Result<Self> {
         let Some(info) = DatasetInfo::read(dir)? else {
-            return Err(Error::format(dir, "holds no dataset.json; make it with: dit-engine prepare SOURCE --out"));
+            return Err(Error::format(
+                dir,
+                "holds no dataset.json; make it with: dit-engine prepare SOURCE --out",
+            ));
         };
         let again = "run the same prepare command again to complete it";
         if !info.complete {
@@ -62,7 +65,8 @@ impl Dataset {
         }
         let shards: Vec<Shard> =
             tracks.iter().map(|track| open_shard(dir, track, &info, again)).collect::<Result<_>>()?;
-        let total_bytes: u64 = shards.iter().map(|shard| (shard.segments() * shard.segment_bytes()) as u64).sum();
+        let total_bytes: u64 =
+            shards.iter().map(|shard| (shard.segments() * shard.segment_bytes()) as u64).sum();
         let fits = total_bytes <= ram_limit_bytes / 4;
         let in_memory =
             if fits { shards.iter().map(Shard::read_all).collect::<Result<_>>()? } else { Vec::new() };

@@ -61,10 +61,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        list(f, "Warnings", &self.warnings)?;
-        list(f, "Copies of the same recording, kept once", &self.copies)?;
-        list(f, "Skipped", &self.skipped)?;
-        list(f, "Notes", &self.notes)?;
+        list(f, "Warnings", &self.warnings, SHOWN)?;
+        list(f, "Copies of the same recording, kept once", &self.copies, SHOWN)?;
+        // What is lost is named to the last file.
+        list(f, "Skipped", &self.skipped, usize::MAX)?;
+        list(f, "Notes", &self.notes, SHOWN)?;
         writeln!(f, "{:<12}{:>8}{:>10}{:>10}{:>12}", "", "tracks", "captions", "segments", "minutes")?;
         let total = Counts {
             tracks: self.tracks(),
@@ -88,16 +89,16 @@ impl fmt::Display for Summary {
     }
 }
 
-fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, title: &str, items: &[T]) -> fmt::Result {
+fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, title: &str, items: &[T], shown: usize) -> fmt::Result {
     if items.is_empty() {
         return Ok(());
     }
     writeln!(f, "{title} ({}):", items.len())?;
-    for item in items.iter().take(SHOWN) {
+    for item in items.iter().take(shown) {
         writeln!(f, "  {item}")?;
     }
-    if items.len() > SHOWN {
-        writeln!(f, "  and {} more", items.len() - SHOWN)?;
+    if items.len() > shown {
+        writeln!(f, "  and {} more", items.len() - shown)?;
     }
     Ok(())
 }

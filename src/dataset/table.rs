@@ -144,8 +144,11 @@ impl Reading<'_> {
     /// Reads CSV; returns the names of the columns.
     fn csv(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let delimiter = guess_delimiter(bytes);
-        let mut reader =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes);
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .from_reader(bytes);
         let mut record = csv::ByteRecord::new();
         reader.read_byte_record(&mut record).map_err(|error| error.to_string())?;
         let names: Vec<String> = record.iter().map(|name| clean(&String::from_utf8_lossy(name))).collect();
@@ -165,7 +168,10 @@ impl Reading<'_> {
             });
         }
         if bytes.iter().filter(|&&byte| byte == b'"').count() % 2 == 1 {
-            self.warn(0, "has an odd number of quotes: if one is never closed, the rows after it are in its cell");
+            self.warn(
+                0,
+                "has an odd number of quotes: if one is never closed, the rows after it are in its cell",
+            );
         }
         Ok(names)
     }
@@ -195,7 +201,8 @@ impl Reading<'_> {
                 }
             };
             let names: Vec<String> = object.keys().cloned().collect();
-            all_names.extend(names.iter().filter(|name| !all_names.contains(name)).cloned().collect::<Vec<_>>());
+            all_names
+                .extend(names.iter().filter(|name| !all_names.contains(name)).cloned().collect::<Vec<_>>());
             // A row without a caption may leave the key out, so the wanted column is optional a row.
             let wanted = self.caption_column.filter(|wanted| names.iter().any(|name| name == wanted));
             match Columns::choose(&names, wanted) {
@@ -257,7 +264,10 @@ impl Reading<'_> {
     fn caption(&mut self, line: u64, text: &str, captions: &mut Vec<String>) {
         let (caption, cut) = clean_caption(text);
         if cut {
-            self.warn(line, &format!("has a caption of more than {MAX_CAPTION_CHARS} characters; it was cut"));
+            self.warn(
+                line,
+                &format!("has a caption of more than {MAX_CAPTION_CHARS} characters; it was cut"),
+            );
         }
         if !caption.is_empty() && !captions.contains(&caption) {
             captions.push(caption);
