@@ -11,6 +11,7 @@
 mod assemble;
 mod columns;
 pub mod config;
+pub mod demo;
 mod encode;
 mod finder;
 mod identify;
@@ -27,7 +28,7 @@ pub mod summary;
 pub mod table;
 mod text;
 
-pub use loader::{Batch, Batches};
+pub use loader::{Batch, Batches, Plan};
 pub use prepare::{PrepareOptions, Progress, prepare};
 pub use split::Split;
 pub use store::Dataset;
