@@ -1,7 +1,7 @@
 //! adam: the gradient's norm and one update over the flat buffers. Formulas: `Backend::sum_of_squares`,
 //! `Backend::adam`.
 
-use super::pieces::{Cut, PerPiece, Piece, sum_pairs_wide, vectorised};
+use super::pieces::{Cut, PerPiece, Piece, SHORT, sum, vectorised};
 use crate::backend::*;
 
 /// See `Backend::sum_of_squares`.
@@ -13,12 +13,11 @@ pub fn sum_of_squares(out: &mut [f32], x: &[f32]) {
         partial.0[0] = vectorised(
             #[inline(always)]
             || {
-                sum_pairs_wide(
-                    x,
-                    x,
-                    #[inline(always)]
-                    |x, _| x * x,
-                )
+                let mut total = 0.0;
+                for x in x.chunks(SHORT) {
+                    total += f64::from(sum(x, |x| x * x));
+                }
+                total
             },
         );
     });

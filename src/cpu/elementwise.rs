@@ -148,7 +148,11 @@ fn add_tokens(drows: &mut [f32], dy: &[f32], dims: TokenDims) {
         let dy = &dy[piece.elements(dim)];
         vectorised(
             #[inline(always)]
-            || dy.chunks_exact(dim).for_each(|dy| add_to(partial, dy)),
+            || {
+                for dy in dy.chunks_exact(dim) {
+                    add_to(partial, dy);
+                }
+            },
         );
     });
     for (index, partial) in partials.chunks_exact(dim).enumerate() {
@@ -282,6 +286,12 @@ pub fn find_non_finite(x: &[f32]) -> Option<usize> {
 fn has_non_finite(x: &[f32]) -> bool {
     vectorised(
         #[inline(always)]
-        || x.iter().fold(false, |bad, x| bad | !x.is_finite()),
+        || {
+            let mut bad = false;
+            for x in x {
+                bad |= !x.is_finite();
+            }
+            bad
+        },
     )
 }

@@ -152,17 +152,19 @@ const LANES: usize = 32;
 #[inline(always)]
 pub fn sum_triples(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0_f32; LANES];
-    let (a_full, b_full, c_full) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
-    let rest = (a_full.remainder(), b_full.remainder(), c_full.remainder());
-    for ((a, b), c) in a_full.zip(b_full).zip(c_full) {
-        for (((lane, &a), &b), &c) in lanes.iter_mut().zip(a).zip(b).zip(c) {
-            *lane += term(a, b, c);
+    let (a_full, a_rest) = a.as_chunks::<LANES>();
+    let (b_full, b_rest) = b.as_chunks::<LANES>();
+    let (c_full, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_full.iter().zip(b_full).zip(c_full) {
+        for lane in 0..LANES {
+            lanes[lane] += term(a[lane], b[lane], c[lane]);
         }
     }
-    for (((lane, &a), &b), &c) in lanes.iter_mut().zip(rest.0).zip(rest.1).zip(rest.2) {
-        *lane += term(a, b, c);
+    let mut rest = 0.0;
+    for ((&a, &b), &c) in a_rest.iter().zip(b_rest).zip(c_rest) {
+        rest += term(a, b, c);
     }
-    sum_lanes(lanes)
+    sum_lanes(lanes) + rest
 }
 
 /// The sum of `term(a, b)`, as [`sum_triples`].
@@ -203,15 +205,9 @@ fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Terms that are summed in f32 before the sum goes into an f64.
-const SHORT: usize = 2048;
-
-/// The sum of `term(a, b)` over arrays of any length, accurate to a few roundings of f32: short sums in f32,
-/// added up in f64.
-#[inline(always)]
-pub fn sum_pairs_wide(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
-    a.chunks(SHORT).zip(b.chunks(SHORT)).map(|(a, b)| f64::from(sum_pairs(a, b, &term))).sum()
-}
+/// Terms to sum in f32 before the sum is added to an f64: short enough for an error of a few roundings, and
+/// for the first-level cache.
+pub const SHORT: usize = 2048;
 
 /// Where the vector of a sample lies in a `[batch, slots, dim]` array.
 pub fn slot(slots: Slots, sample: usize, dim: usize) -> Range<usize> {
@@ -259,7 +255,7 @@ mod tests {
             let x: Vec<f32> = (0..len).map(|i| i as f32).collect();
             let want = (0..len).map(|i| i as f64 * 2.0).sum::<f64>();
             assert_eq!(f64::from(sum(&x, |x| 2.0 * x)), want as f32 as f64, "{len}");
-            assert_eq!(sum_pairs_wide(&x, &x, |a, b| a + b), want, "{len}");
+            assert_eq!(f64::from(sum_pairs(&x, &x, |a, b| a + b)), want as f32 as f64, "{len}");
         }
     }
 }
