@@ -1,11 +1,11 @@
 //! Training: one step, the optimizer's state, the loop, and what a run leaves on disk.
 
 // pub mod checkpoint;
-// pub mod journal;
-// pub mod log;
+pub mod journal;
+pub mod log;
 pub mod optimizer;
 pub mod parity;
 // pub mod run;
 pub mod step;
-// pub mod tensorboard;
-// pub mod validate;
+pub mod tensorboard;
+pub mod validate;
