@@ -8,6 +8,7 @@ pub mod attention;
 pub mod elementwise;
 pub mod embed;
 pub mod exp;
+pub mod gemm;
 pub mod loss;
 pub mod matmul;
 pub mod memory;
@@ -15,6 +16,8 @@ pub mod noise;
 pub mod norm;
 pub mod patch;
 pub mod sampler;
+pub mod scratch;
+pub mod softmax;
 
 use std::ops::Range;
 
