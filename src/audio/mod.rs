@@ -1,3 +1,26 @@
 //! Audio files in, spectrogram representations, audio files out. No tensors here.
+//!
+//! ```text
+//! file -> source (symphonia) -> mix -> resample -> representation::encode -> image [C, H, W]
+//! file <- wav <- representation::decode <- image [C, H, W]
+//! ```
 
 pub mod config;
+pub mod decode;
+pub mod griffin_lim;
+pub mod mel;
+pub mod mix;
+pub mod normalize;
+pub mod picture;
+pub mod representation;
+pub mod resample;
+mod riff;
+mod sniff;
+mod source;
+pub mod stft;
+pub mod wav;
+
+pub use config::RepresentationConfig;
+pub use decode::{Audio, AudioReader, SourceInfo, load};
+pub use normalize::{Normalizer, Statistics};
+pub use representation::Representation;

@@ -1,0 +1,386 @@
+//! One file's sound, block by block, as symphonia gives it: opened by content, guarded against everything
+//! that a hostile file can do short of the operating system's own failures.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use symphonia::core::audio::{Channels, GenericAudioBufferRef};
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions, CODEC_ID_NULL_AUDIO, well_known};
+use symphonia::core::codecs::{CodecParameters, audio::AudioCodecParameters};
+use symphonia::core::errors::Error as SymphoniaError;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatReader, Track, TrackType};
+use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::core::meta::{MetadataRevision, StandardTag};
+
+use super::decode::SourceInfo;
+use super::riff::PatchedFile;
+use super::sniff;
+use crate::error::{Error, Result};
+
+/// Sample rates that exist, in hertz; outside, a header is lying.
+const SAMPLE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=768_000;
+/// More channels than any recording has.
+const MAX_CHANNELS: usize = 32;
+/// A sample above this is not a loud recording but garbage read as floating point.
+const MAX_SAMPLE: f32 = 1e4;
+/// Packets in a row that may fail before the rest of the file is given up.
+const MAX_CONSECUTIVE_ERRORS: usize = 200;
+
+/// An open file and its decoder.
+pub(crate) struct Source {
+    path: PathBuf,
+    format: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track_id: u32,
+    channels: Option<Channels>,
+    /// What the file says about itself.
+    pub(crate) info: SourceInfo,
+    declared_frames: Option<u64>,
+    decoded_frames: u64,
+    skipped_packets: usize,
+    streams: usize,
+    ended: bool,
+    /// What the user should know about this file.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Source {
+    /// Opens `path`; the first block is not decoded yet.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (file, warning) = open_regular_file(path)?;
+        let mut source = guarded(path, || Self::probe(path, file))?;
+        source.warnings.extend(warning);
+        Ok(source)
+    }
+
+    fn probe(path: &Path, file: PatchedFile) -> Result<Self> {
+        let mut hint = Hint::new();
+        if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
+            hint.with_extension(extension);
+        }
+        let stream = MediaSourceStream::new(Box::new(file), MediaSourceStreamOptions::default());
+        let probe = symphonia::default::get_probe();
+        let mut format = probe
+            .probe(&hint, stream, Default::default(), Default::default())
+            .map_err(|error| Error::audio(path, probe_failure(&error)))?;
+        let (track, parameters) = audio_track(path, format.as_ref())?;
+        let (track_id, declared_frames) = (track.id, track.num_frames);
+        let decoder = make_decoder(path, &parameters)?;
+        let mut info = SourceInfo {
+            codec: decoder.codec_info().short_name.to_owned(),
+            container: format.format_info().short_name.to_owned(),
+            sample_rate: parameters.sample_rate.unwrap_or(0),
+            channels: parameters.channels.as_ref().map_or(0, Channels::count),
+            declared_seconds: declared_seconds(&track),
+            ..SourceInfo::default()
+        };
+        if parameters.sample_rate.is_some() {
+            check_rate(path, info.sample_rate)?;
+        }
+        if parameters.channels.is_some() {
+            check_channels(path, info.channels)?;
+        }
+        read_tags(format.as_mut(), &mut info);
+        let (path, channels) = (path.to_path_buf(), None);
+        let (decoded_frames, skipped_packets, ended, warnings) = (0, 0, false, Vec::new());
+        Ok(Self {
+            path,
+            format,
+            decoder,
+            track_id,
+            channels,
+            info,
+            declared_frames,
+            decoded_frames,
+            skipped_packets,
+            streams: 1,
+            ended,
+            warnings,
+        })
+    }
+
+    /// Decodes the next block into `planes` (one vector a channel, replaced). `false` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Audio`] for samples that are no sound (NaN, infinite, absurdly large), for a header that
+    /// lies about rate or channels, and for a decoder that crashed.
+    pub(crate) fn next_block(&mut self, planes: &mut Vec<Vec<f32>>) -> Result<bool> {
+        let path = self.path.clone();
+        let more = !self.ended && guarded(&path, || self.decode_block(planes))?;
+        if !more && !self.ended {
+            self.ended = true;
+            self.say_what_is_missing();
+        }
+        Ok(more)
+    }
+
+    /// The channel layout; known once a block is decoded.
+    pub(crate) fn channels(&self) -> &Channels {
+        self.channels.as_ref().unwrap_or(&Channels::None)
+    }
+
+    fn decode_block(&mut self, planes: &mut Vec<Vec<f32>>) -> Result<bool> {
+        let mut failures = 0;
+        while failures < MAX_CONSECUTIVE_ERRORS {
+            let packet = match self.format.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(false),
+                Err(SymphoniaError::ResetRequired) => {
+                    if self.start_next_stream().is_err() {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Err(SymphoniaError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                    return Err(Error::Io { action: "read", path: self.path.clone(), source: error });
+                }
+                Err(SymphoniaError::DecodeError(_)) => {
+                    failures += 1;
+                    self.skipped_packets += 1;
+                    continue;
+                }
+                Err(_) => return Ok(false),
+            };
+            if packet.track_id != self.track_id {
+                continue;
+            }
+            match self.decoder.decode(&packet) {
+                Ok(block) if block.is_empty() => {}
+                Ok(block) => {
+                    match take_block(&self.path, &block, &mut self.info, &mut self.channels, planes)? {
+                        Taken::Fits => {
+                            self.decoded_frames += planes[0].len() as u64;
+                            return Ok(true);
+                        }
+                        Taken::OtherStream(what) => {
+                            self.warnings
+                                .push(format!("{what} in the middle; the part after that is left out"));
+                            return Ok(false);
+                        }
+                    }
+                }
+                Err(_) => {
+                    failures += 1;
+                    self.skipped_packets += 1;
+                }
+            }
+        }
+        self.warnings.push(format!("gave up after {MAX_CONSECUTIVE_ERRORS} undecodable packets in a row"));
+        Ok(false)
+    }
+
+    /// Chained Ogg: another stream begins, with its own headers.
+    fn start_next_stream(&mut self) -> Result<()> {
+        self.warnings.push("several streams are chained in this file".into());
+        let (track, parameters) = audio_track(&self.path, self.format.as_ref())?;
+        self.track_id = track.id;
+        self.declared_frames = None;
+        self.streams += 1;
+        self.decoder = make_decoder(&self.path, &parameters)?;
+        Ok(())
+    }
+
+    fn say_what_is_missing(&mut self) {
+        if self.skipped_packets > 0 {
+            self.warnings.push(format!("{} damaged packets were skipped", self.skipped_packets));
+        }
+        if self.info.container == "ogg" && self.declared_frames.is_none() && self.streams == 1 {
+            self.warnings.push("its end is missing or damaged: probably cut short".into());
+        }
+        let rate = f64::from(self.info.sample_rate.max(1));
+        let (declared, decoded) = (self.declared_frames.unwrap_or(0) as f64, self.decoded_frames as f64);
+        // Encoder padding makes lengths differ by some thousand frames in healthy files.
+        if declared - decoded > (0.01 * declared).max(0.1 * rate) {
+            let (decoded, declared) = (decoded / rate, declared / rate);
+            self.warnings.push(format!("cut short: {decoded:.1} s of {declared:.1} s declared"));
+        }
+    }
+}
+
+enum Taken {
+    Fits,
+    OtherStream(String),
+}
+
+/// Checks a decoded block and copies it out; the first one decides what the stream is.
+fn take_block(
+    path: &Path,
+    block: &GenericAudioBufferRef<'_>,
+    info: &mut SourceInfo,
+    channels: &mut Option<Channels>,
+    planes: &mut Vec<Vec<f32>>,
+) -> Result<Taken> {
+    let (rate, layout) = (block.spec().rate(), block.spec().channels());
+    check_rate(path, rate)?;
+    check_channels(path, block.num_planes())?;
+    match channels {
+        None => {
+            *channels = Some(layout.clone());
+            info.sample_rate = rate;
+            info.channels = block.num_planes();
+        }
+        Some(_) if rate != info.sample_rate => {
+            let before = info.sample_rate;
+            return Ok(Taken::OtherStream(format!("the sample rate changes from {before} to {rate} Hz")));
+        }
+        Some(_) if block.num_planes() != info.channels => {
+            let (before, after) = (info.channels, block.num_planes());
+            return Ok(Taken::OtherStream(format!("the channel count changes from {before} to {after}")));
+        }
+        Some(_) => {}
+    }
+    block.copy_to_vecs_planar::<f32>(planes);
+    let absurd = planes.iter().flatten().find(|sample| !(-MAX_SAMPLE..=MAX_SAMPLE).contains(*sample));
+    match absurd {
+        Some(sample) => {
+            Err(Error::audio(path, format!("holds samples that are no sound (the first is {sample})")))
+        }
+        None => Ok(Taken::Fits),
+    }
+}
+
+/// Opens a regular file without ever waiting (a FIFO would block, a device would never end).
+fn open_regular_file(path: &Path) -> Result<(PatchedFile, Option<String>)> {
+    let not_regular = || Error::audio(path, "is not a regular file");
+    if !fs::metadata(path).map_err(Error::io("open", path))?.is_file() {
+        return Err(not_regular());
+    }
+    let mut file = open_without_waiting(path).map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("open", path))?;
+    if !metadata.is_file() {
+        return Err(not_regular());
+    }
+    if metadata.len() == 0 {
+        return Err(Error::audio(path, "is empty (0 bytes)"));
+    }
+    let mut head = Vec::new();
+    file.by_ref().take(sniff::HEAD_BYTES as u64).read_to_end(&mut head).map_err(Error::io("read", path))?;
+    if let Some(reason) = sniff::refusal(path, &head) {
+        return Err(Error::audio(path, reason));
+    }
+    file.rewind().map_err(Error::io("read", path))?;
+    PatchedFile::new(file, metadata.len()).map_err(Error::io("read", path))
+}
+
+#[cfg(unix)]
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_without_waiting(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).open(path)
+}
+
+/// The track to decode: the default audio track, else the first audio track that has a decoder.
+fn audio_track(path: &Path, format: &dyn FormatReader) -> Result<(Track, AudioCodecParameters)> {
+    let decodable = |track: &&Track| match &track.codec_params {
+        Some(CodecParameters::Audio(audio)) => {
+            symphonia::default::get_codecs().get_audio_decoder(audio.codec).is_some()
+        }
+        _ => false,
+    };
+    let default = format.default_track(TrackType::Audio);
+    let first = format.tracks().iter().find(|track| track.track_type() == Some(TrackType::Audio));
+    let track =
+        default.filter(decodable).or_else(|| format.tracks().iter().find(decodable)).or(default).or(first);
+    match track.map(|track| (track.clone(), track.codec_params.clone())) {
+        Some((track, Some(CodecParameters::Audio(audio)))) => Ok((track, audio)),
+        _ if format.tracks().is_empty() => Err(Error::audio(path, "holds no track (cut off in its header?)")),
+        _ => Err(Error::audio(path, "holds no audio track that can be decoded")),
+    }
+}
+
+fn make_decoder(path: &Path, parameters: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>> {
+    let made =
+        symphonia::default::get_codecs().make_audio_decoder(parameters, &AudioDecoderOptions::default());
+    made.map_err(|error| {
+        let name = match parameters.codec {
+            well_known::CODEC_ID_OPUS => "Opus",
+            well_known::CODEC_ID_SPEEX => "Speex",
+            well_known::CODEC_ID_WMA => "WMA",
+            well_known::CODEC_ID_WAVPACK => "WavPack",
+            well_known::CODEC_ID_AC3 | well_known::CODEC_ID_EAC3 => "AC-3 (Dolby Digital)",
+            well_known::CODEC_ID_DCA => "DTS",
+            well_known::CODEC_ID_TRUEHD => "TrueHD",
+            CODEC_ID_NULL_AUDIO => "its codec",
+            _ => return Error::audio(path, format!("cannot be decoded: {error}")),
+        };
+        Error::audio(path, sniff::unsupported(path, name))
+    })
+}
+
+fn check_rate(path: &Path, rate: u32) -> Result<()> {
+    if SAMPLE_RATES_HZ.contains(&rate) {
+        return Ok(());
+    }
+    let (low, high) = (SAMPLE_RATES_HZ.start(), SAMPLE_RATES_HZ.end());
+    Err(Error::audio(path, format!("claims a sample rate of {rate} Hz; {low} to {high} Hz are possible")))
+}
+
+fn check_channels(path: &Path, channels: usize) -> Result<()> {
+    if (1..=MAX_CHANNELS).contains(&channels) {
+        return Ok(());
+    }
+    Err(Error::audio(path, format!("claims {channels} channels; 1 to {MAX_CHANNELS} are possible")))
+}
+
+fn probe_failure(error: &SymphoniaError) -> String {
+    match error {
+        SymphoniaError::Unsupported(what) if what.contains("no suitable format") => {
+            "is in no audio format known here (wav, flac, mp3, ogg, m4a, aac, aiff, caf, mka are)".into()
+        }
+        SymphoniaError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "ends in the middle of its header".into()
+        }
+        other => format!("cannot be read as audio: {other}"),
+    }
+}
+
+fn declared_seconds(track: &Track) -> Option<f64> {
+    let rate = track.codec_params.as_ref()?.audio()?.sample_rate.filter(|&rate| rate > 0)?;
+    track.num_frames.map(|frames| frames as f64 / f64::from(rate))
+}
+
+/// Tags of every metadata revision. Those at the end of the file (ID3v1, cut to 30 characters) come first,
+/// those in front (ID3v2) after them: the last revision that has a tag wins.
+fn read_tags(format: &mut dyn FormatReader, info: &mut SourceInfo) {
+    let mut metadata = format.metadata();
+    loop {
+        if let Some(revision) = metadata.current() {
+            take_tags(revision, info);
+        }
+        if metadata.is_latest() || metadata.pop().is_none() {
+            return;
+        }
+    }
+}
+
+fn take_tags(revision: &MetadataRevision, info: &mut SourceInfo) {
+    let per_track = revision.per_track.iter().flat_map(|track| &track.metadata.tags);
+    for tag in revision.media.tags.iter().rev().chain(per_track) {
+        let (field, value) = match &tag.std {
+            Some(StandardTag::TrackTitle(value)) => (&mut info.title, value),
+            Some(StandardTag::Artist(value)) => (&mut info.artist, value),
+            Some(StandardTag::Album(value)) => (&mut info.album, value),
+            Some(StandardTag::Genre(value)) => (&mut info.genre, value),
+            Some(StandardTag::License(value)) => (&mut info.licence, value),
+            _ => continue,
+        };
+        let value = value.trim_matches(|character: char| character.is_whitespace() || character == '\0');
+        if !value.is_empty() {
+            *field = Some(value.to_owned());
+        }
+    }
+}
+
+/// Runs third-party decoding code; a panic in it is this file's failure, not the program's.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::audio(path, "crashed the decoder: the file is damaged in an unusual way"))
+    })
+}
