@@ -20,5 +20,6 @@ pub mod ops;
 pub mod params;
 pub mod random;
 pub mod tape;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,0 +1,5 @@
+//! Training: one step, the optimizer's state, the loop, and what a run leaves on disk.
+
+pub mod optimizer;
+pub mod parity;
+pub mod step;
