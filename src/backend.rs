@@ -272,8 +272,10 @@ pub struct SamplerStep {
 pub struct MemoryUse {
     /// Held by live buffers.
     pub live_bytes: u64,
-    /// The most that was ever held.
+    /// The most that was ever held by live buffers at once.
     pub peak_bytes: u64,
+    /// Taken from the system so far, in use or waiting in the pool: the footprint.
+    pub held_bytes: u64,
     /// Buffers that had to be taken from the system, because the pool had none of that size.
     pub fresh_allocations: u64,
 }

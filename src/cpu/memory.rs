@@ -1,23 +1,17 @@
 //! Host memory for the CPU backend: a pool keyed by length, so that a training step allocates nothing after
 //! the first one.
 
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
 use crate::backend::MemoryUse;
+use crate::pool::Shelves;
 
 /// Shared pool of `f32` buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    shelves: Arc<Mutex<Shelves>>,
+    shelves: Arc<Mutex<Shelves<Vec<f32>>>>,
     poison: bool,
-}
-
-#[derive(Debug, Default)]
-struct Shelves {
-    free: HashMap<usize, Vec<Vec<f32>>>,
-    usage: MemoryUse,
 }
 
 impl Pool {
@@ -28,14 +22,7 @@ impl Pool {
 
     /// A buffer of exactly `len` elements with unspecified contents.
     pub fn take(&self, len: usize) -> Buffer {
-        let mut shelves = self.shelves.lock().expect("no user code runs under this lock");
-        let reused = shelves.free.get_mut(&len).and_then(Vec::pop);
-        shelves.usage.live_bytes += bytes(len);
-        shelves.usage.peak_bytes = shelves.usage.peak_bytes.max(shelves.usage.live_bytes);
-        if reused.is_none() {
-            shelves.usage.fresh_allocations += 1;
-        }
-        drop(shelves);
+        let reused = self.shelves.lock().expect("no user code runs under this lock").take(len);
         let mut data = reused.unwrap_or_else(|| vec![0.0; len]);
         if self.poison {
             data.fill(f32::NAN);
@@ -43,9 +30,9 @@ impl Pool {
         Buffer { data, home: self.shelves.clone() }
     }
 
-    /// Live and peak bytes, and how often the pool had to ask the system.
+    /// Live, peak and held bytes, and how often the pool had to ask the system.
     pub fn usage(&self) -> MemoryUse {
-        self.shelves.lock().expect("no user code runs under this lock").usage
+        self.shelves.lock().expect("no user code runs under this lock").usage()
     }
 }
 
@@ -53,7 +40,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct Buffer {
     data: Vec<f32>,
-    home: Arc<Mutex<Shelves>>,
+    home: Arc<Mutex<Shelves<Vec<f32>>>>,
 }
 
 impl Deref for Buffer {
@@ -74,14 +61,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let data = std::mem::take(&mut self.data);
         if let Ok(mut shelves) = self.home.lock() {
-            shelves.usage.live_bytes -= bytes(data.len());
-            shelves.free.entry(data.len()).or_default().push(data);
+            shelves.give_back(data.len(), data);
         }
     }
-}
-
-fn bytes(len: usize) -> u64 {
-    (len * size_of::<f32>()) as u64
 }
 
 /// "CPU (AVX2, 2 threads)": what the kernels found at run time.

@@ -1,8 +1,10 @@
 //! Training: one step, the optimizer's state, the loop, and what a run leaves on disk.
 
 // pub mod checkpoint;
+pub mod cost;
 pub mod journal;
 pub mod log;
+pub mod memory;
 pub mod optimizer;
 pub mod parity;
 // pub mod run;

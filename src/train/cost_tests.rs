@@ -1,0 +1,124 @@
+use super::*;
+use crate::config::{BlockKind, Overrides, Position};
+
+fn preset(name: &str, settings: &[&str]) -> Config {
+    let mut overrides = Overrides::default();
+    settings.iter().for_each(|setting| overrides.add_setting(setting).unwrap());
+    Config::resolve(name, &overrides).unwrap()
+}
+
+fn small(block: BlockKind, position: Position) -> Config {
+    let mut config =
+        preset("demo", &["model.image=[24,20]", "model.patch=[4,4]", "model.dim=16", "model.heads=2"]);
+    (config.model.block, config.model.position) = (block, position);
+    (config.model.depth, config.train.batch, config.model.channels) = (2, 3, 2);
+    config
+}
+
+fn both_kinds() -> [Config; 2] {
+    [small(BlockKind::Seed, Position::Learned), small(BlockKind::AdalnZero, Position::Sincos)]
+}
+
+#[test]
+fn the_second_step_allocates_nothing() {
+    for config in both_kinds() {
+        let dit = Dit::new(&config.model).unwrap();
+        let meter = Meter::new();
+        let mut state = State::new(&meter, &vec![0.0; dit.layout().len()]).unwrap();
+        let x0 = vec![0.0; config.train.batch * dit.image_len()];
+        train_step(&meter, &dit, &mut state, &config, &x0, 0).unwrap();
+        let first = meter.memory();
+        train_step(&meter, &dit, &mut state, &config, &x0, 1).unwrap();
+        assert_eq!(meter.memory(), first);
+    }
+}
+
+/// Counted by hand from the shapes: every product once forward and twice backward, except that nobody wants the
+/// gradient of the image or of the sinusoids.
+#[test]
+fn flops_are_those_of_the_textbook() {
+    let config = small(BlockKind::Seed, Position::Learned);
+    let (batch, tokens, dim, depth) = (3, 30, 16, 2);
+    let rows = batch * tokens;
+    let patch = 2 * rows * (2 * 4 * 4) * dim;
+    let step_first = 2 * batch * dim * 4 * dim;
+    let step_second = 2 * batch * 4 * dim * dim;
+    let linears = 2 * rows * dim * (3 * dim + dim + 4 * dim + 4 * dim);
+    let attention = 14 * batch * tokens * tokens * dim;
+    let expected =
+        2 * patch + 3 * patch + 2 * step_first + 3 * step_second + depth * (3 * linears + attention);
+    let cost = train_step_cost(&config).unwrap();
+    assert_eq!(cost.flops_step, expected);
+    assert_eq!(cost.families[&Family::Attention].flops, depth * attention);
+    assert_eq!(cost.families[&Family::Patch].flops, 5 * patch);
+    assert_eq!(cost.launches, cost.families.values().map(|tally| tally.launches).sum::<u64>());
+}
+
+#[test]
+fn the_seed_has_its_parameters_and_its_state() {
+    let cost = train_step_cost(&preset("seed", &[])).unwrap();
+    assert_eq!(cost.parameters, 5_388_802);
+    // Five flat buffers with at most 16 elements of gap a parameter, and one norm.
+    assert!((5 * 4 * cost.parameters..5 * 4 * (cost.parameters + 16 * 60)).contains(&cost.state_bytes));
+    assert_eq!(cost.activations_bytes + cost.state_bytes, cost.held_bytes);
+    assert!(cost.run_bytes >= cost.held_bytes);
+}
+
+fn advice_of(config: &Config, available: u64) -> String {
+    match check_fits(config, Some(available)).unwrap_err() {
+        Error::Memory { needed_bytes, available_bytes, advice } => {
+            assert!(needed_bytes > available && available_bytes == available);
+            advice
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// Takes the flags out of an advice, applies them, and checks.
+fn follow(name: &str, settings: &[&str], available: u64) -> (String, Config) {
+    let advice = advice_of(&preset(name, settings), available);
+    let words: Vec<&str> = advice.split(' ').collect();
+    let advised = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1]);
+    let config = preset(name, &settings.iter().copied().chain(advised).collect::<Vec<_>>());
+    check_fits(&config, Some(available)).unwrap();
+    (advice, config)
+}
+
+#[test]
+fn the_advised_batch_is_the_largest_that_fits() {
+    let everything = check_fits(&preset("demo", &[]), None).unwrap().run_bytes;
+    assert!(check_fits(&preset("demo", &[]), Some(everything)).is_ok());
+    for available in [everything - 1, everything / 2] {
+        let (advice, config) = follow("demo", &[], available);
+        assert!(advice.starts_with("with --set train.batch="), "{advice}");
+        let mut larger = config.clone();
+        larger.train.batch += 1;
+        assert!(check_fits(&larger, Some(available)).is_err());
+    }
+}
+
+#[test]
+fn when_not_even_one_sample_fits_the_model_has_to_shrink() {
+    let one = train_step_cost(&preset("seed", &["train.batch=1", "sample.count=1"])).unwrap();
+    let (advice, _) = follow("seed", &["sample.count=1"], one.held_bytes / 2);
+    assert!(advice.contains("model.patch=[") || advice.contains("model.image=["), "{advice}");
+    let advice = advice_of(&preset("seed", &[]), 1 << 20);
+    assert!(advice.ends_with("try --preset demo"), "{advice}");
+}
+
+#[test]
+fn absurd_sizes_are_refused_without_being_tried() {
+    let available = Some(8 << 30);
+    for setting in [
+        "train.batch=1000000000000",
+        "model.dim=3000000000",
+        "model.depth=1000000000",
+        "model.channels=99999999999",
+    ] {
+        let error = check_fits(&preset("demo", &[setting]), available).unwrap_err().to_string();
+        assert!(error.starts_with("needs "), "{setting}: {error}");
+    }
+    let config = preset("demo", &["model.image=[4000000000,4000000000]"]);
+    assert!(matches!(check_fits(&config, available), Err(Error::Memory { .. })));
+    assert!(matches!(train_step_cost(&config), Err(Error::Memory { .. })));
+}
