@@ -408,6 +408,10 @@ fn damaged_compressed_files_give_what_they_hold_and_say_so() {
             Err(error) => assert!(name == "tone.m4a" && !error.to_string().is_empty(), "{name}: {error}"),
         }
     }
+    let tone = fs::read(fixture("tone.mp3")).unwrap();
+    let glued = place(&folder, "glued.mp3", &[&tone[..], &tone, &tone].concat());
+    let (_, warnings) = read_all(&glued, 22_050, Mix::Mono).unwrap();
+    assert!(warnings.iter().any(|text| text.contains("2.2 s after the end")), "{warnings:?}");
     let [first, second, same] =
         ["tone.ogg", "other_rate.ogg", "tone.ogg"].map(|name| fs::read(fixture(name)).unwrap());
     let chained = place(&folder, "chained.ogg", &[first.clone(), second].concat());
@@ -418,6 +422,19 @@ fn damaged_compressed_files_give_what_they_hold_and_say_so() {
     let (sound, warnings) = read_all(&chained, 22_050, Mix::Mono).unwrap();
     assert_eq!(sound[0].len(), 44_100);
     assert!(warnings.iter().any(|text| text.contains("chained")), "{warnings:?}");
+}
+
+#[test]
+fn a_length_that_was_only_guessed_does_not_cut_the_sound() {
+    let (sound, warnings) = read_all(&fixture("vbr.mp3"), 16_000, Mix::Mono).unwrap();
+    assert!((31_000..36_000).contains(&sound[0].len()), "{} of 32000 frames", sound[0].len());
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn readers_can_be_sent_to_other_threads() {
+    fn check<T: Send>() {}
+    check::<AudioReader>();
 }
 
 proptest! {
