@@ -14,5 +14,6 @@ pub mod dataset;
 pub mod error;
 pub mod files;
 pub mod random;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,0 +1,4 @@
+//! Training: what a run writes while it goes.
+
+pub mod log;
+pub mod tensorboard;
