@@ -1,33 +1,91 @@
-//! matmul: stub.
+//! Matrix products of linear layers. A forward product adds its bias and applies its activation to each tile of
+//! y while the tile is in the cache.
 
-#[allow(unused_imports)]
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::activation;
+use super::gemm::{self, Matrix, add_in_order};
+use super::scratch::with_scratch;
 use crate::backend::*;
 
 /// See `Backend::matmul_forward`.
 pub fn forward(
-    _y: &mut [f32],
-    _pre: Option<&mut [f32]>,
-    _x: &[f32],
-    _w: &[f32],
-    _bias: Option<&[f32]>,
-    _activation: Activation,
-    _dims: MatmulDims,
+    y: &mut [f32],
+    pre: Option<&mut [f32]>,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    activation: Activation,
+    dims: MatmulDims,
 ) {
-    unimplemented!()
+    let (x, w_t) = (Matrix::rows(x, dims.inner), Matrix::rows(w, dims.inner).transposed());
+    match pre {
+        // The product goes to `pre`, because what is saved is what the product gives.
+        Some(pre) => gemm::parallel_with(pre, y, Write::Replace, x, w_t, dims, |h, y| {
+            Arch::new().dispatch(|| {
+                add_bias(h, bias, dims.columns);
+                y.copy_from_slice(h);
+                activation::apply(y, activation);
+            });
+        }),
+        None => gemm::parallel_with(y, (), Write::Replace, x, w_t, dims, |y, ()| {
+            Arch::new().dispatch(|| {
+                add_bias(y, bias, dims.columns);
+                activation::apply(y, activation);
+            });
+        }),
+    }
+}
+
+#[inline(always)]
+fn add_bias(rows: &mut [f32], bias: Option<&[f32]>, columns: usize) {
+    let Some(bias) = bias else { return };
+    for row in rows.chunks_exact_mut(columns) {
+        for (h, bias) in row.iter_mut().zip(bias) {
+            *h += bias;
+        }
+    }
 }
 
 /// See `Backend::matmul_backward_input`.
-pub fn backward_input(_dx: &mut [f32], _write: Write, _dh: &[f32], _w: &[f32], _dims: MatmulDims) {
-    unimplemented!()
+pub fn backward_input(dx: &mut [f32], write: Write, dh: &[f32], w: &[f32], dims: MatmulDims) {
+    let product = MatmulDims { rows: dims.rows, columns: dims.inner, inner: dims.columns };
+    let (dh, w) = (Matrix::rows(dh, dims.columns), Matrix::rows(w, dims.inner));
+    gemm::parallel(dx, write, dh, w, product);
 }
 
 /// See `Backend::matmul_backward_weight`.
-pub fn backward_weight(
-    _dw: &mut [f32],
-    _dbias: Option<&mut [f32]>,
-    _dh: &[f32],
-    _x: &[f32],
-    _dims: MatmulDims,
-) {
-    unimplemented!()
+pub fn backward_weight(dw: &mut [f32], dbias: Option<&mut [f32]>, dh: &[f32], x: &[f32], dims: MatmulDims) {
+    let product = MatmulDims { rows: dims.columns, columns: dims.inner, inner: dims.rows };
+    let (dh_t, x) = (Matrix::rows(dh, dims.columns).transposed(), Matrix::rows(x, dims.inner));
+    gemm::parallel_split(dw, dh_t, x, product);
+    if let Some(dbias) = dbias {
+        add_column_sums(dbias, dh);
+    }
+}
+
+/// Rows whose sums one task takes.
+const SUM_ROWS: usize = 64;
+
+/// `sums += sum over rows of x [rows, sums.len()]`, in pieces of a fixed number of rows.
+pub fn add_column_sums(sums: &mut [f32], x: &[f32]) {
+    let columns = sums.len();
+    if columns == 0 {
+        return;
+    }
+    let pieces = (x.len() / columns).div_ceil(SUM_ROWS);
+    with_scratch(pieces * columns, |partial| {
+        partial.par_chunks_mut(columns).zip(x.par_chunks(SUM_ROWS * columns)).for_each(|(partial, rows)| {
+            Arch::new().dispatch(|| {
+                partial.fill(0.0);
+                for row in rows.chunks_exact(columns) {
+                    for (sum, x) in partial.iter_mut().zip(row) {
+                        *sum += x;
+                    }
+                }
+            });
+        });
+        add_in_order(sums, partial);
+    });
 }

@@ -8,14 +8,18 @@ pub mod attention;
 pub mod elementwise;
 pub mod embed;
 pub mod exp;
+pub mod gemm;
 pub mod loss;
 pub mod matmul;
 pub mod memory;
+pub mod microkernel;
 pub mod noise;
 pub mod norm;
 pub mod patch;
 pub mod pieces;
 pub mod sampler;
+pub mod scratch;
+pub mod softmax;
 
 use std::ops::Range;
 
