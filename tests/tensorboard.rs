@@ -14,7 +14,7 @@ fn crc32c(data: &[u8]) -> u32 {
 /// TensorFlow's mask, as its documentation writes it.
 fn masked(data: &[u8]) -> u32 {
     let crc = crc32c(data);
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xA282_EAD8)
+    crc.rotate_right(15).wrapping_add(0xA282_EAD8)
 }
 
 /// The data of all records; a wrong checksum or length fails the test.

@@ -2,7 +2,7 @@
 //!
 //! A file is a row of TFRecords (length, masked crc32c of the length, data, masked crc32c of the data; the
 //! framing of TensorFlow's `record_writer.cc`), each of which holds one `Event` (`event.proto`, `summary.proto`,
-//! `tensor.proto`). The few fields that are needed are encoded by hand; numbers of fields stand in [`field`].
+//! `tensor.proto`). The few fields that are needed are encoded by hand; numbers of fields stand in the module `field`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
