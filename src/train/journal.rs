@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::render::Written;
 use crate::train::log::{Line, Log};
-use crate::train::tensorboard::EventWriter;
+use crate::train::tensorboard::{AudioShape, ImageShape, TensorBoard};
 use crate::train::validate::Validation;
 
 pub use crate::train::log::StepLog;
@@ -16,7 +16,7 @@ const SMOOTHING: f64 = 0.98;
 /// The open journal of a run.
 pub struct Journal {
     log: Log,
-    events: EventWriter,
+    events: TensorBoard,
     smoothed_loss: Option<f64>,
 }
 
@@ -27,7 +27,7 @@ impl Journal {
     /// [`crate::Error::Io`].
     pub fn open(folder: &Path, step: u64) -> Result<Journal> {
         let (log, last) = Log::open(&folder.join("log.jsonl"), step)?;
-        let events = EventWriter::create(folder)?;
+        let events = TensorBoard::create(folder, if step == 0 { 0 } else { step + 1 })?;
         Ok(Journal { log, events, smoothed_loss: last.map(|last| last.smoothed_loss) })
     }
 
@@ -58,6 +58,7 @@ impl Journal {
             ("speed/loader_wait_ms", wait_ms),
         ];
         self.events.scalars(step, &scalars.map(|(tag, value)| (tag, value as f32)))?;
+        self.events.flush()?;
         Ok(log)
     }
 
@@ -84,9 +85,17 @@ impl Journal {
         let read = |path: &Path| std::fs::read(path).map_err(Error::io("read", path));
         for (number, sample) in written.iter().enumerate() {
             let tag = format!("samples/{number}");
-            self.events.image(step, &tag, &read(&sample.png)?, sample.pixels)?;
-            self.events.audio(step, &tag, &read(&sample.wav)?, sample.sound)?;
+            let [width, height] = sample.pixels;
+            let image = ImageShape { width, height, channels: 3 };
+            self.events.image(step, &tag, &read(&sample.png)?, image)?;
+            let sound = sample.sound;
+            let audio = AudioShape {
+                sample_rate_hz: sound.sample_rate,
+                channels: sound.channels as u32,
+                frames: sound.frames as u64,
+            };
+            self.events.audio(step, &tag, &read(&sample.wav)?, audio)?;
         }
-        Ok(())
+        self.events.flush()
     }
 }

@@ -1,13 +1,15 @@
 //! Training: one step, the optimizer's state, the loop, and what a run leaves on disk.
 
-// pub mod checkpoint;
+pub mod checkpoint;
 pub mod cost;
+pub mod estimate;
 pub mod journal;
 pub mod log;
 pub mod memory;
 pub mod optimizer;
 pub mod parity;
-// pub mod run;
+pub mod run;
 pub mod step;
 pub mod tensorboard;
+pub mod tensors;
 pub mod validate;
