@@ -4,7 +4,9 @@ pub mod data;
 pub mod prepare;
 pub mod preset;
 pub mod progress;
+pub mod sample;
 pub mod step;
+pub mod train;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,8 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Prepare(prepare::PrepareArgs),
+    Train(train::TrainArgs),
+    Sample(sample::SampleArgs),
     Preset(preset::PresetArgs),
     Step(step::StepArgs),
 }
@@ -99,6 +103,8 @@ pub fn run(cli: Cli) -> Result<u8> {
     .context("cannot install the Ctrl-C handler")?;
     match cli.command {
         Command::Prepare(args) => prepare::run(&args, &STOP),
+        Command::Train(args) => return train::run(&args, &STOP),
+        Command::Sample(args) => sample::run(&args, &STOP),
         Command::Preset(args) => preset::run(&args),
         Command::Step(args) => step::run(&args),
     }

@@ -67,7 +67,7 @@ pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<()> {
     let normalizer = Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() };
     let renderer = Renderer::new(&config.data, normalizer)?;
     let hash = checkpoint::short_hash(&path)?;
-    let Device::Auto | Device::Cpu = args.device;
+    let (Device::Auto | Device::Cpu) = args.device;
     let backend = Cpu::new();
     let images = draw(args, &backend, &config, &checkpoint, stop)?;
     let recipe = |number: usize| {
@@ -87,7 +87,12 @@ pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<()> {
     };
     let written = renderer.write(&args.out, "sample", &images, &recipe)?;
     for sample in &written {
-        println!("{}  {:.1} dBFS, peak {:.2}", sample.wav.display(), sample.check.rms_dbfs, sample.check.peak);
+        println!(
+            "{}  {:.1} dBFS, peak {:.2}",
+            sample.wav.display(),
+            sample.check.rms_dbfs,
+            sample.check.peak
+        );
     }
     for complaint in complaints(&written) {
         eprintln!("warning: {complaint}");

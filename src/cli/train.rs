@@ -12,6 +12,7 @@ use dit_engine::dataset::{Dataset, Split};
 use dit_engine::train::checkpoint::Checkpoint;
 use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
+use dit_engine::train::memory::available_bytes;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
 
 use super::{ConfigArgs, Device, data, progress};
@@ -49,20 +50,15 @@ pub struct TrainArgs {
 
 /// Trains; the exit code is 130 when Ctrl-C ended the run early.
 pub fn run(args: &TrainArgs, stop: &'static AtomicBool) -> Result<u8> {
-    let Device::Auto | Device::Cpu = args.device;
+    let (Device::Auto | Device::Cpu) = args.device;
     let backend = Cpu::new();
     let job = if args.resume { resumed_job(args, stop)? } else { new_job(args, stop)? };
     announce(&backend, &job)?;
     let (first, steps) = (job.resume.as_ref().map_or(0, |from| from.step), job.config.train.steps);
     let mut progress = progress::TrainProgress::new(first, steps);
     let folder = job.folder.clone();
-    let options = RunOptions {
-        folder: &folder,
-        config: job.config,
-        dataset: job.dataset,
-        resume: job.resume,
-        stop,
-    };
+    let options =
+        RunOptions { folder: &folder, config: job.config, dataset: job.dataset, resume: job.resume, stop };
     let summary = train(&backend, options, &mut progress);
     progress.finish();
     report(&folder, &summary?)
@@ -168,7 +164,7 @@ fn free_folder(wanted: &Path) -> PathBuf {
 fn announce(backend: &Cpu, job: &Job) -> Result<()> {
     let Job { folder, config, dataset, resume } = job;
     let cost = cost::train_step_cost(config)?;
-    cost::check_fits(&cost, config)?;
+    cost::check_fits(&cost, config, available_bytes())?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));
     eprintln!("data:  {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());
     eprintln!("model: {}", Estimate::measure(backend, config, &cost)?);
