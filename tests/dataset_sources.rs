@@ -203,11 +203,13 @@ fn a_folder_reads_its_tables_and_names_the_others() {
     put(folder.path(), "train/metadata.csv", b"file_name,caption\na.wav,calm\n");
     put(folder.path(), "song_describer.csv", b"caption_id,caption,path\n1,loud,34/1004034.mp3\n");
     put(folder.path(), "prices.csv", b"a,b\n");
+    put(folder.path(), "out/manifest.jsonl", b"{}\n");
+    put(folder.path(), "out/dataset.json", b"{}\n");
     let found = of(folder.path());
     assert_eq!(names(&found), ["audio/34/1004034.2min.mp3", "train/a.wav", "train/unlisted.wav"]);
     assert_eq!(captions(&found, "train/a.wav"), ["calm"]);
     assert_eq!(captions(&found, "audio/34/1004034.2min.mp3"), ["loud"]);
-    assert!(reasons(&found).contains("not read: prices.csv"), "{}", reasons(&found));
+    assert!(reasons(&found).contains("not read: prices.csv (in"), "{}", reasons(&found));
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Collector<'_> {
                     let name = printable(entry.path().strip_prefix(root).unwrap_or(entry.path()));
                     self.file(entry.path(), &name, Facts::default());
                 }
-                Ok(entry) if is_table(entry.path()) => {
+                Ok(entry) if is_table(entry.path()) && !is_manifest(entry.path()) => {
                     other_tables.push(printable(entry.path().strip_prefix(root).unwrap_or(entry.path())));
                 }
                 Ok(_) => {}
@@ -235,6 +235,11 @@ fn folder_of(path: &Path) -> PathBuf {
 
 fn is_table(path: &Path) -> bool {
     extension(path).is_some_and(|e| TABLE_EXTENSIONS.contains(&e.as_str()))
+}
+
+/// Whether this is our own list of tracks, of a folder prepared inside the source.
+fn is_manifest(path: &Path) -> bool {
+    lower_name(path) == "manifest.jsonl" && path.with_file_name("dataset.json").exists()
 }
 
 fn extension(path: &Path) -> Option<String> {
