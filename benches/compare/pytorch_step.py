@@ -14,6 +14,7 @@ convergence of a real run changes nothing in the time.
 import argparse
 import json
 import math
+import os
 import resource
 import statistics
 import subprocess
@@ -148,11 +149,12 @@ def measure(name, variant, threads, steps, warmup):
 
     for _ in range(warmup):
         step()
-    times_ms = []
+    times_ms, cpu_start = [], time.process_time()
     for _ in range(steps):
         start = time.perf_counter()
         step()
         times_ms.append(1000 * (time.perf_counter() - start))
+    cpu_ms = 1000 * (time.process_time() - cpu_start) / steps
     return {
         "config": name,
         "variant": variant,
@@ -166,6 +168,8 @@ def measure(name, variant, threads, steps, warmup):
         "median_ms": round(statistics.median(times_ms), 1),
         "fastest_ms": round(min(times_ms), 1),
         "slowest_ms": round(max(times_ms), 1),
+        "cpu_ms": round(cpu_ms, 1),
+        "load": round(os.getloadavg()[0], 1),
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "torch": torch.__version__,
     }
