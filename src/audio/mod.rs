@@ -18,6 +18,7 @@ mod riff;
 mod sniff;
 mod source;
 pub mod stft;
+mod tags;
 pub mod wav;
 
 pub use config::RepresentationConfig;

@@ -2,7 +2,7 @@
 //! `n / target_rate` seconds, and N input frames give `round(N * target_rate / source_rate)` output frames.
 //!
 //! rubato's FFT resampler: a linear-phase sinc filter under a squared Blackman-Harris window, applied by
-//! overlap-add. Its block size decides the filter's steepness; see [`FILTER_FRAMES`].
+//! overlap-add. Its block size decides the filter's steepness: at least 1024 frames of the lower rate.
 
 use rubato::audioadapter_buffers::direct::SequentialSliceOfVecs;
 use rubato::{Fft, FixedSync, Indexing, Resampler as _, WindowFunction};

@@ -13,12 +13,12 @@ use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
-use symphonia::core::meta::{MetadataRevision, StandardTag};
 use symphonia::core::units::Duration;
 
 use super::decode::SourceInfo;
 use super::riff::PatchedFile;
 use super::sniff;
+use super::tags::read_tags;
 use crate::error::{Error, Result};
 
 /// Sample rates that exist, in hertz; outside, a header is lying.
@@ -369,38 +369,6 @@ fn declared_seconds(track: &Track) -> Option<f64> {
     let rate = track.codec_params.as_ref()?.audio()?.sample_rate.filter(|&rate| rate > 0)?;
     let frames = track.num_frames.filter(|&frames| frames > 0)?;
     Some(frames as f64 / f64::from(rate))
-}
-
-/// Tags of every metadata revision. Those at the end of the file (ID3v1, cut to 30 characters) come first,
-/// those in front (ID3v2) after them: the last revision that has a tag wins.
-fn read_tags(format: &mut dyn FormatReader, info: &mut SourceInfo) {
-    let mut metadata = format.metadata();
-    loop {
-        if let Some(revision) = metadata.current() {
-            take_tags(revision, info);
-        }
-        if metadata.is_latest() || metadata.pop().is_none() {
-            return;
-        }
-    }
-}
-
-fn take_tags(revision: &MetadataRevision, info: &mut SourceInfo) {
-    let per_track = revision.per_track.iter().flat_map(|track| &track.metadata.tags);
-    for tag in revision.media.tags.iter().rev().chain(per_track) {
-        let (field, value) = match &tag.std {
-            Some(StandardTag::TrackTitle(value)) => (&mut info.title, value),
-            Some(StandardTag::Artist(value)) => (&mut info.artist, value),
-            Some(StandardTag::Album(value)) => (&mut info.album, value),
-            Some(StandardTag::Genre(value)) => (&mut info.genre, value),
-            Some(StandardTag::License(value)) => (&mut info.licence, value),
-            _ => continue,
-        };
-        let value = value.trim_matches(|character: char| character.is_whitespace() || character == '\0');
-        if !value.is_empty() {
-            *field = Some(value.to_owned());
-        }
-    }
 }
 
 /// Runs third-party decoding code; a panic in it is this file's failure, not the program's.

@@ -80,7 +80,7 @@ pub fn write(
     })
 }
 
-/// The recipe that [`write`] put into a WAV file; `None` if there is none.
+/// The recipe that [`write()`] put into a WAV file; `None` if there is none.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] if the file is no WAV file or the recipe is no text.
