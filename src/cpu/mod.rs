@@ -18,6 +18,7 @@ pub mod norm;
 pub mod patch;
 pub mod sampler;
 pub mod scratch;
+pub mod simd;
 pub mod softmax;
 
 use std::ops::Range;
