@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dit_engine::backend::*;
 use dit_engine::cpu::Cpu;
+use dit_engine::cpu::simd::vectorised;
 
 /// (inner, columns) of the linear layers of the 256 and 384 wide models: qkv, out, MLP up, MLP down.
 const LAYERS: [(usize, usize); 8] =
@@ -20,15 +21,18 @@ const LANES: usize = 96;
 const STEPS: usize = 1 << 18;
 
 fn multiply_add(lanes: &mut [f32; LANES], factor: f32) {
-    pulp::Arch::new().dispatch(|| {
-        let mut sums = *lanes;
-        for _ in 0..STEPS {
-            for sum in &mut sums {
-                *sum = sum.mul_add(factor, 1.0);
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut sums = *lanes;
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = sum.mul_add(factor, 1.0);
+                }
             }
-        }
-        *lanes = sums;
-    });
+            *lanes = sums;
+        },
+    );
 }
 
 /// FLOP/s of multiply-adds in registers on all threads: what no kernel can exceed.

@@ -1,7 +1,7 @@
 //! Attention in blocks of the score matrix that stay in the cache: forward with an online softmax, backward
 //! with the scores computed again. q, k and v are read where they lie in the packed projections.
 
-use pulp::Arch;
+use super::simd::vectorised;
 use rayon::prelude::*;
 
 use super::exp::exp;
@@ -95,8 +95,10 @@ fn forward_block(out: &mut [&mut [f32]], lse: &mut [f32], first: usize, head: He
             let product = MatmulDims { rows, columns, inner: head_dim };
             let k_t = head.k.from(key, 0).transposed();
             serial(scores, columns, Write::Replace, head.q.from(first, 0), k_t, product);
-            Arch::new()
-                .dispatch(|| softmax::block(scores, columns, &mut states, sums, head_dim, head.scale()));
+            vectorised(
+                #[inline(always)]
+                || softmax::block(scores, columns, &mut states, sums, head_dim, head.scale()),
+            );
             let product = MatmulDims { rows, columns: head_dim, inner: columns };
             serial(sums, head_dim, Write::Add, Matrix::rows(scores, columns), head.v.from(key, 0), product);
         }
@@ -206,7 +208,10 @@ fn backward_block(
             serial(p, columns, Write::Replace, q, k.transposed(), to_scores);
             serial(ds, columns, Write::Replace, dout, v.transposed(), to_scores);
             let (lse, delta) = (&side.lse[query..], &delta[query..]);
-            Arch::new().dispatch(|| score_gradients(p, ds, columns, lse, delta, side.head.scale()));
+            vectorised(
+                #[inline(always)]
+                || score_gradients(p, ds, columns, lse, delta, side.head.scale()),
+            );
             let to_keys = MatmulDims { rows: columns, columns: head_dim, inner: rows };
             serial(dv_sums, head_dim, Write::Add, Matrix::rows(p, columns).transposed(), dout, to_keys);
             serial(dk_sums, head_dim, Write::Add, Matrix::rows(ds, columns).transposed(), q, to_keys);

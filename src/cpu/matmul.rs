@@ -1,7 +1,7 @@
 //! Matrix products of linear layers. A forward product adds its bias and applies its activation to each tile of
 //! y while the tile is in the cache.
 
-use pulp::Arch;
+use super::simd::vectorised;
 use rayon::prelude::*;
 
 use super::activation;
@@ -23,17 +23,23 @@ pub fn forward(
     match pre {
         // The product goes to `pre`, because what is saved is what the product gives.
         Some(pre) => gemm::parallel_with(pre, y, Write::Replace, x, w_t, dims, |h, y| {
-            Arch::new().dispatch(|| {
-                add_bias(h, bias, dims.columns);
-                y.copy_from_slice(h);
-                activation::apply(y, activation);
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    add_bias(h, bias, dims.columns);
+                    y.copy_from_slice(h);
+                    activation::apply(y, activation);
+                },
+            );
         }),
         None => gemm::parallel_with(y, (), Write::Replace, x, w_t, dims, |y, ()| {
-            Arch::new().dispatch(|| {
-                add_bias(y, bias, dims.columns);
-                activation::apply(y, activation);
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    add_bias(y, bias, dims.columns);
+                    activation::apply(y, activation);
+                },
+            );
         }),
     }
 }
@@ -77,14 +83,17 @@ pub fn add_column_sums(sums: &mut [f32], x: &[f32]) {
     let pieces = (x.len() / columns).div_ceil(SUM_ROWS);
     with_scratch(pieces * columns, |partial| {
         partial.par_chunks_mut(columns).zip(x.par_chunks(SUM_ROWS * columns)).for_each(|(partial, rows)| {
-            Arch::new().dispatch(|| {
-                partial.fill(0.0);
-                for row in rows.chunks_exact(columns) {
-                    for (sum, x) in partial.iter_mut().zip(row) {
-                        *sum += x;
+            vectorised(
+                #[inline(always)]
+                || {
+                    partial.fill(0.0);
+                    for row in rows.chunks_exact(columns) {
+                        for (sum, x) in partial.iter_mut().zip(row) {
+                            *sum += x;
+                        }
                     }
-                }
-            });
+                },
+            );
         });
         add_in_order(sums, partial);
     });

@@ -6,6 +6,7 @@
 use pulp::Arch;
 
 use super::gemm::Matrix;
+use super::simd::vectorised;
 use crate::backend::Write;
 
 /// Rows of c that a call of the microkernel computes.
@@ -31,7 +32,10 @@ pub fn multiply(c: &mut Block, write: Write, a: &[f32], b: &[f32], b_stride: usi
     match Arch::new() {
         // Without the instruction a fused multiply-add would be a call into the mathematical library.
         Arch::Scalar => multiply_panels::<false>(c, write, a, b, b_stride, inner),
-        arch => arch.dispatch(|| multiply_panels::<true>(c, write, a, b, b_stride, inner)),
+        _ => vectorised(
+            #[inline(always)]
+            || multiply_panels::<true>(c, write, a, b, b_stride, inner),
+        ),
     }
 }
 
@@ -94,16 +98,22 @@ fn store_row(to: &mut [f32], write: Write, from: &[f32; NR]) {
 
 /// Packs a part of a `[rows, inner]`: `to` holds `rows.div_ceil(MR)` panels; rows past the last are 0.
 pub fn pack_a(to: &mut [f32], a: Matrix, rows: usize, inner: usize) {
-    Arch::new().dispatch(|| {
-        for (i, panel) in to.chunks_exact_mut(inner * MR).enumerate() {
-            pack_panel::<MR>(panel, a.from(i * MR, 0), MR.min(rows - i * MR));
-        }
-    });
+    vectorised(
+        #[inline(always)]
+        || {
+            for (i, panel) in to.chunks_exact_mut(inner * MR).enumerate() {
+                pack_panel::<MR>(panel, a.from(i * MR, 0), MR.min(rows - i * MR));
+            }
+        },
+    );
 }
 
 /// Packs one panel of b `[inner, columns]`, at most [`NR`] columns; columns past the last are 0.
 pub fn pack_b_panel(panel: &mut [f32], b: Matrix, columns: usize) {
-    Arch::new().dispatch(|| pack_panel::<NR>(panel, b.transposed(), columns));
+    vectorised(
+        #[inline(always)]
+        || pack_panel::<NR>(panel, b.transposed(), columns),
+    );
 }
 
 /// `panel[k, i] = x[i, k]`, for `count` of WIDTH i; the others are 0.

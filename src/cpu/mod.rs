@@ -19,6 +19,7 @@ pub mod patch;
 pub mod pieces;
 pub mod sampler;
 pub mod scratch;
+pub mod simd;
 pub mod softmax;
 
 use std::ops::Range;

@@ -7,7 +7,7 @@
 //! Patches are copied a small panel at a time, each into its thread's scratch; nothing of the size of im2col is
 //! made.
 
-use pulp::Arch;
+use super::simd::vectorised;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, serial};
@@ -97,7 +97,10 @@ const LANES: usize = 16;
 
 /// The sum of x, in a fixed order.
 fn sum(x: &[f32]) -> f32 {
-    Arch::new().dispatch(|| x.chunks(SUM_CHUNK).map(sum_chunk).sum())
+    vectorised(
+        #[inline(always)]
+        || x.chunks(SUM_CHUNK).map(sum_chunk).sum(),
+    )
 }
 
 #[inline(always)]
@@ -141,13 +144,16 @@ fn gather_product(
             serial(tile, dims.dim, write, Matrix::rows(patches, patch_len), weight_t, product);
         });
         let Some(bias) = bias else { return };
-        Arch::new().dispatch(|| {
-            for row in tile.chunks_exact_mut(dims.dim) {
-                for (x, bias) in row.iter_mut().zip(bias) {
-                    *x += bias;
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in tile.chunks_exact_mut(dims.dim) {
+                    for (x, bias) in row.iter_mut().zip(bias) {
+                        *x += bias;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
