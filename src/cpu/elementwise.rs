@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::activation as act;
 use super::pieces::{Cut, PIECE, PerPiece, Piece, Rows, add_to, slot, vectorised};
+use super::scratch::with_scratch;
 use crate::backend::*;
 
 /// See `Backend::activation_forward`.
@@ -143,22 +144,24 @@ fn add_samples(drows: &mut [f32], dy: &[f32], dims: TokenDims) {
 fn add_tokens(drows: &mut [f32], dy: &[f32], dims: TokenDims) {
     let dim = dims.dim;
     let cut = Cut::rows(dims.batch, dims.tokens, dim);
-    let mut partials = vec![0.0; cut.pieces() * dim];
-    cut.run(PerPiece(&mut partials, dim), |piece: Piece, PerPiece(partial, _)| {
-        let dy = &dy[piece.elements(dim)];
-        vectorised(
-            #[inline(always)]
-            || {
-                for dy in dy.chunks_exact(dim) {
-                    add_to(partial, dy);
-                }
-            },
-        );
+    with_scratch(cut.pieces() * dim, |partials| {
+        cut.run(PerPiece(partials, dim), |piece: Piece, PerPiece(partial, _)| {
+            partial.fill(0.0);
+            let dy = &dy[piece.elements(dim)];
+            vectorised(
+                #[inline(always)]
+                || {
+                    for dy in dy.chunks_exact(dim) {
+                        add_to(partial, dy);
+                    }
+                },
+            );
+        });
+        for (index, partial) in partials.chunks_exact(dim).enumerate() {
+            let sample = index / cut.group_pieces();
+            add_to(&mut drows[sample * dim..][..dim], partial);
+        }
     });
-    for (index, partial) in partials.chunks_exact(dim).enumerate() {
-        let sample = index / cut.group_pieces();
-        add_to(&mut drows[sample * dim..][..dim], partial);
-    }
 }
 
 /// See `Backend::residual_forward`.
@@ -219,10 +222,29 @@ pub fn gated_residual_backward(
 ) {
     let dim = dims.dim;
     let cut = Cut::rows(dims.batch, dims.tokens, dim);
-    let mut partials = vec![0.0; cut.pieces() * dim];
-    let out = (Rows(dbranch, dim), PerPiece(&mut partials, dim));
+    with_scratch(cut.pieces() * dim, |partials| {
+        gate_backward(cut, dbranch, partials, dy, branch, |sample| &modulation[slot(gate, sample, dim)], dim);
+        for (index, partial) in partials.chunks_exact(dim).enumerate() {
+            let sample = index / cut.group_pieces();
+            add_to(&mut dmodulation[slot(gate, sample, dim)], partial);
+        }
+    });
+}
+
+/// Writes dbranch, and into `partials [pieces, dim]` the sum over each piece of dy branch.
+fn gate_backward<'a>(
+    cut: Cut,
+    dbranch: &mut [f32],
+    partials: &mut [f32],
+    dy: &[f32],
+    branch: &[f32],
+    gate: impl Fn(usize) -> &'a [f32] + Sync,
+    dim: usize,
+) {
+    let out = (Rows(dbranch, dim), PerPiece(partials, dim));
     cut.run(out, |piece: Piece, (Rows(dbranch, _), PerPiece(dgate, _))| {
-        let gate = &modulation[slot(gate, piece.group, dim)];
+        dgate.fill(0.0);
+        let gate = gate(piece.group);
         let (dy, branch) = (&dy[piece.elements(dim)], &branch[piece.elements(dim)]);
         vectorised(
             #[inline(always)]
@@ -234,10 +256,6 @@ pub fn gated_residual_backward(
             },
         );
     });
-    for (index, partial) in partials.chunks_exact(dim).enumerate() {
-        let sample = index / cut.group_pieces();
-        add_to(&mut dmodulation[slot(gate, sample, dim)], partial);
-    }
 }
 
 /// `dbranch = gate dy; dgate += dy branch` for one row.

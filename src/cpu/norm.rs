@@ -5,6 +5,7 @@
 //! from memory once and stays in the first-level cache: mean first, then the variance around it.
 
 use super::pieces::{Cut, PerPiece, Piece, Rows, add_to, slot, sum, sum_pairs, sum_triples, vectorised};
+use super::scratch::with_scratch;
 use crate::backend::*;
 
 /// Statistics a row: mean and rstd.
@@ -38,12 +39,14 @@ pub fn affine_backward(
     dims: TokenDims,
 ) {
     let cut = Cut::rows(1, dims.rows(), dims.dim);
-    let partials = backward(cut, dx, write, dy, x, stats, |_| weight, dims.dim);
-    for partial in partials.chunks_exact(2 * dims.dim) {
-        let (scale, shift) = partial.split_at(dims.dim);
-        add_to(dweight, scale);
-        add_to(dbias, shift);
-    }
+    with_scratch(cut.pieces() * 2 * dims.dim, |partials| {
+        backward(cut, dx, partials, write, dy, x, stats, |_| weight, dims.dim);
+        for partial in partials.chunks_exact(2 * dims.dim) {
+            let (scale, shift) = partial.split_at(dims.dim);
+            add_to(dweight, scale);
+            add_to(dbias, shift);
+        }
+    });
 }
 
 /// See `Backend::norm_modulated_forward`.
@@ -59,9 +62,11 @@ pub fn modulated_forward(
     dims: TokenDims,
 ) {
     let cut = Cut::rows(dims.batch, dims.tokens, dims.dim);
-    let one_plus = one_plus_scale(modulation, scale, dims);
-    let shift = |sample| &modulation[slot(shift, sample, dims.dim)];
-    forward(cut, y, stats, x, |sample| row(&one_plus, sample, dims.dim), shift, eps, dims.dim);
+    with_one_plus_scale(modulation, scale, dims, |scale| {
+        let scale = |sample| row(scale, sample, dims.dim);
+        let shift = |sample| &modulation[slot(shift, sample, dims.dim)];
+        forward(cut, y, stats, x, scale, shift, eps, dims.dim);
+    });
 }
 
 /// See `Backend::norm_modulated_backward`.
@@ -79,23 +84,30 @@ pub fn modulated_backward(
     dims: TokenDims,
 ) {
     let cut = Cut::rows(dims.batch, dims.tokens, dims.dim);
-    let one_plus = one_plus_scale(modulation, scale, dims);
-    let partials =
-        backward(cut, dx, write, dy, x, stats, |sample| row(&one_plus, sample, dims.dim), dims.dim);
-    for (index, partial) in partials.chunks_exact(2 * dims.dim).enumerate() {
-        let sample = index / cut.group_pieces();
-        let (dscale, dshift) = partial.split_at(dims.dim);
-        add_to(&mut dmodulation[slot(scale, sample, dims.dim)], dscale);
-        add_to(&mut dmodulation[slot(shift, sample, dims.dim)], dshift);
-    }
+    with_scratch(cut.pieces() * 2 * dims.dim, |partials| {
+        with_one_plus_scale(modulation, scale, dims, |scale| {
+            let scale = |sample| row(scale, sample, dims.dim);
+            backward(cut, dx, partials, write, dy, x, stats, scale, dims.dim);
+        });
+        for (index, partial) in partials.chunks_exact(2 * dims.dim).enumerate() {
+            let sample = index / cut.group_pieces();
+            let (dscale, dshift) = partial.split_at(dims.dim);
+            add_to(&mut dmodulation[slot(scale, sample, dims.dim)], dscale);
+            add_to(&mut dmodulation[slot(shift, sample, dims.dim)], dshift);
+        }
+    });
 }
 
-/// `[batch, dim]`: 1 + the scale of each sample.
-fn one_plus_scale(modulation: &[f32], scale: Slots, dims: TokenDims) -> Vec<f32> {
-    (0..dims.batch)
-        .flat_map(|sample| &modulation[slot(scale, sample, dims.dim)])
-        .map(|scale| 1.0 + scale)
-        .collect()
+/// Calls `work` with 1 + the scale of each sample, `[batch, dim]`.
+fn with_one_plus_scale(modulation: &[f32], scale: Slots, dims: TokenDims, work: impl FnOnce(&[f32])) {
+    with_scratch(dims.batch * dims.dim, |one_plus| {
+        for (sample, one_plus) in one_plus.chunks_exact_mut(dims.dim).enumerate() {
+            for (one_plus, scale) in one_plus.iter_mut().zip(&modulation[slot(scale, sample, dims.dim)]) {
+                *one_plus = 1.0 + scale;
+            }
+        }
+        work(one_plus);
+    });
 }
 
 fn row(x: &[f32], index: usize, dim: usize) -> &[f32] {
@@ -142,21 +154,22 @@ fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-/// Writes dx and returns the partial sums of each piece, `[pieces, 2, dim]`: of dy xhat, and of dy.
+/// Writes dx, and into `partials [pieces, 2, dim]` the sums over each piece of dy xhat and of dy.
 #[allow(clippy::too_many_arguments)]
 fn backward<'a>(
     cut: Cut,
     dx: &mut [f32],
+    partials: &mut [f32],
     write: Write,
     dy: &[f32],
     x: &[f32],
     stats: &[f32],
     scale: impl Fn(usize) -> &'a [f32] + Sync,
     dim: usize,
-) -> Vec<f32> {
-    let mut partials = vec![0.0; cut.pieces() * 2 * dim];
-    let out = (Rows(dx, dim), PerPiece(&mut partials, 2 * dim));
+) {
+    let out = (Rows(dx, dim), PerPiece(partials, 2 * dim));
     cut.run(out, |piece: Piece, (Rows(dx, _), PerPiece(partial, _))| {
+        partial.fill(0.0);
         let scale = scale(piece.group);
         let (dy, x) = (&dy[piece.elements(dim)], &x[piece.elements(dim)]);
         let stats = &stats[piece.elements(STATS)];
@@ -172,7 +185,6 @@ fn backward<'a>(
             },
         );
     });
-    partials
 }
 
 /// `dscale += dy xhat; dshift += dy` for one row.

@@ -30,7 +30,7 @@ pub fn normal(key: NoiseKey, index: u64) -> f64 {
     let pair = (index % 4 / 2 * 2) as usize;
     let radius = (-2.0 * uniform(words[pair]).ln()).sqrt();
     let angle = std::f64::consts::TAU * uniform(words[pair + 1]);
-    radius * if index % 2 == 0 { angle.cos() } else { angle.sin() }
+    radius * if index.is_multiple_of(2) { angle.cos() } else { angle.sin() }
 }
 
 /// (x_t, target)
