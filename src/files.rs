@@ -2,7 +2,7 @@
 //! sees the old content or the new, never half of either.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -26,6 +26,77 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
 /// [`write_atomic`] for content that is already in memory.
 pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, |out| out.write_all(bytes))
+}
+
+/// A file that needs seeking while it is written (a header that is known last) and yet appears whole or not at
+/// all: it is `PATH.tmp` until [`commit`](Self::commit), and gone if it is dropped before.
+pub struct AtomicFile {
+    /// `None` once committed.
+    out: Option<BufWriter<File>>,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    /// Opens `PATH.tmp`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let temporary = temporary_name(path);
+        let file = File::create(&temporary).map_err(Error::io("write", path))?;
+        Ok(Self { out: Some(BufWriter::with_capacity(1 << 20, file)), temporary, path: path.to_path_buf() })
+    }
+
+    /// Flushes, syncs and renames to the final name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the final name; the temporary file is removed.
+    pub fn commit(mut self) -> Result<()> {
+        let synced = match self.out.take() {
+            Some(out) => {
+                out.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all())
+            }
+            None => Ok(()),
+        };
+        let renamed = synced.and_then(|()| fs::rename(&self.temporary, &self.path));
+        if let Err(source) = renamed {
+            let _ = fs::remove_file(&self.temporary);
+            return Err(Error::Io { action: "write", path: self.path.clone(), source });
+        }
+        sync_folder_of(&self.path);
+        Ok(())
+    }
+
+    fn out(&mut self) -> std::io::Result<&mut BufWriter<File>> {
+        self.out.as_mut().ok_or_else(|| std::io::Error::other("the file is closed"))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out()?.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.out()?.seek(to)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(out) = self.out.take() {
+            // Not flushed: the content is thrown away.
+            drop(out.into_parts());
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 /// Creates a folder and its parents.
@@ -74,6 +145,24 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("disk full"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_seekable_file_appears_on_commit_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard");
+        let mut dropped = AtomicFile::create(&path).unwrap();
+        dropped.write_all(b"half").unwrap();
+        drop(dropped);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"????tail").unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.write_all(b"head").unwrap();
+        assert!(!path.exists());
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"headtail");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -21,6 +21,7 @@ pub mod ops;
 pub mod params;
 pub mod pool;
 pub mod random;
+pub mod render;
 pub mod tape;
 pub mod train;
 

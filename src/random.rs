@@ -51,7 +51,7 @@ pub fn uniform_at(key: NoiseKey, index: u64) -> f32 {
 #[inline(always)]
 pub fn normal_pair(words: [u32; 2]) -> [f32; 2] {
     let radius = (-2.0 * ln(uniform(words[0]))).sqrt();
-    let (sine, cosine) = sin_cos_turns(uniform(words[1]));
+    let (sine, cosine) = sin_cos(words[1]);
     [radius * cosine, radius * sine]
 }
 
@@ -152,14 +152,15 @@ fn ln(x: f32) -> f32 {
     exponent.mul_add(LN_2_HIGH, square.mul_add(-0.5, tail) + f)
 }
 
-/// (sin, cos) of `2 pi turns` for 0 <= turns <= 1, absolute error below 1.2e-7: the nearest quarter turn is taken off
-/// exactly, polynomials do the rest, |angle| <= pi/4 (coefficients of Cephes' sinf and cosf, Moshier 1989).
+/// (sin, cos) of `2 pi uniform(word)`, absolute error below 1.2e-7: the nearest quarter turn is taken off in
+/// whole numbers, polynomials do the rest, |angle| <= pi/4 (coefficients of Cephes' sinf and cosf, Moshier 1989).
 #[inline(always)]
-fn sin_cos_turns(turns: f32) -> (f32, f32) {
-    // Truncation of a positive number rounds down, so + 1/2 rounds to the nearest.
-    let quarter = turns.mul_add(4.0, 0.5) as i32;
-    let angle = quarter.wrapping_neg() as f32 * 0.25 + turns;
-    let angle = angle * std::f32::consts::TAU;
+fn sin_cos(word: u32) -> (f32, f32) {
+    const QUARTER_BITS: u32 = 22;
+    const RADIANS: f32 = std::f32::consts::TAU / 16_777_216.0;
+    let turns = ((word >> 8) | 1) as i32;
+    let quarter = (turns + (1 << (QUARTER_BITS - 1))) >> QUARTER_BITS;
+    let angle = (turns - (quarter << QUARTER_BITS)) as f32 * RADIANS;
     let square = angle * angle;
     let mut s = -1.951_529_6e-4_f32;
     s = s.mul_add(square, 8.332_161e-3);

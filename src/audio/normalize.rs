@@ -79,6 +79,29 @@ impl Statistics {
         self.count
     }
 
+    /// An accumulator as it was: the counterpart of [`count`](Self::count), [`mean`](Self::mean) and
+    /// [`squares`](Self::squares), for storing it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many means as sums of squares.
+    pub fn from_parts(count: u64, mean: Vec<f64>, squares: Vec<f64>) -> Result<Self> {
+        if mean.len() != squares.len() {
+            let expected = format!("{} rows", mean.len());
+            return Err(Error::shape("statistics", expected, squares.len().to_string()));
+        }
+        Ok(Self { count, mean, squares })
+    }
+
+    /// Mean of each row.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// Sum of squared differences from the mean, of each row.
+    pub fn squares(&self) -> &[f64] {
+        &self.squares
+    }
+
     /// Adds one image `[C, H, W]`.
     ///
     /// # Errors

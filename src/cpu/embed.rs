@@ -1,19 +1,30 @@
-//! embed: stub.
+//! embed: the sinusoidal step embedding, and rows of a table. Formulas: `Backend::step_embedding`,
+//! `Backend::lookup_*`. All of it is small (a few rows a sample) and runs on the caller.
 
-#[allow(unused_imports)]
-use crate::backend::*;
+use super::pieces::add_to;
 
-/// See `Backend::step_embedding`.
-pub fn step_embedding(_out: &mut [f32], _t: &[f32], _half: usize, _max_period: f32) {
-    unimplemented!()
+/// See `Backend::step_embedding`. In f64: the angle reaches 1000, where f32 has only four decimals left.
+pub fn step_embedding(out: &mut [f32], t: &[f32], half: usize, max_period: f32) {
+    for (row, &t) in out.chunks_exact_mut(2 * half).zip(t) {
+        let (sines, cosines) = row.split_at_mut(half);
+        for (i, (sine, cosine)) in sines.iter_mut().zip(cosines).enumerate() {
+            let frequency = f64::from(max_period).powf(-(i as f64) / half as f64);
+            let (s, c) = (f64::from(t) * frequency).sin_cos();
+            (*sine, *cosine) = (s as f32, c as f32);
+        }
+    }
 }
 
 /// See `Backend::lookup_forward`.
-pub fn lookup_forward(_out: &mut [f32], _table: &[f32], _indices: &[u32], _dim: usize) {
-    unimplemented!()
+pub fn lookup_forward(out: &mut [f32], table: &[f32], indices: &[u32], dim: usize) {
+    for (row, &index) in out.chunks_exact_mut(dim).zip(indices) {
+        row.copy_from_slice(&table[index as usize * dim..][..dim]);
+    }
 }
 
 /// See `Backend::lookup_backward`.
-pub fn lookup_backward(_dtable: &mut [f32], _dout: &[f32], _indices: &[u32], _dim: usize) {
-    unimplemented!()
+pub fn lookup_backward(dtable: &mut [f32], dout: &[f32], indices: &[u32], dim: usize) {
+    for (row, &index) in dout.chunks_exact(dim).zip(indices) {
+        add_to(&mut dtable[index as usize * dim..][..dim], row);
+    }
 }

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod noise;
 pub mod norm;
 pub mod patch;
+pub mod pieces;
 pub mod sampler;
 pub mod scratch;
 pub mod softmax;

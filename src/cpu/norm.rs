@@ -1,65 +1,205 @@
-//! norm: stub.
+//! norm: layer normalisation, affine and modulated. Formulas: `Backend::norm_*`.
+//!
+//! Both forms are one kernel: `y = xhat scale + shift` with a scale and a shift for each group of rows. The affine
+//! form has one group; the modulated form has one a sample, its scale being 1 + the slot. Each row is read
+//! from memory once and stays in the first-level cache: mean first, then the variance around it.
 
-#[allow(unused_imports)]
+use super::pieces::{Cut, PerPiece, Piece, Rows, add_to, slot, sum, sum_pairs, sum_triples, vectorised};
 use crate::backend::*;
+
+/// Statistics a row: mean and rstd.
+const STATS: usize = 2;
 
 /// See `Backend::norm_affine_forward`.
 pub fn affine_forward(
-    _y: &mut [f32],
-    _stats: &mut [f32],
-    _x: &[f32],
-    _weight: &[f32],
-    _bias: &[f32],
-    _eps: f32,
-    _dims: TokenDims,
+    y: &mut [f32],
+    stats: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    dims: TokenDims,
 ) {
-    unimplemented!()
+    let cut = Cut::rows(1, dims.rows(), dims.dim);
+    forward(cut, y, stats, x, |_| weight, |_| bias, eps, dims.dim);
 }
 
 /// See `Backend::norm_affine_backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn affine_backward(
-    _dx: &mut [f32],
-    _write: Write,
-    _dweight: &mut [f32],
-    _dbias: &mut [f32],
-    _dy: &[f32],
-    _x: &[f32],
-    _stats: &[f32],
-    _weight: &[f32],
-    _dims: TokenDims,
+    dx: &mut [f32],
+    write: Write,
+    dweight: &mut [f32],
+    dbias: &mut [f32],
+    dy: &[f32],
+    x: &[f32],
+    stats: &[f32],
+    weight: &[f32],
+    dims: TokenDims,
 ) {
-    unimplemented!()
+    let cut = Cut::rows(1, dims.rows(), dims.dim);
+    let partials = backward(cut, dx, write, dy, x, stats, |_| weight, dims.dim);
+    for partial in partials.chunks_exact(2 * dims.dim) {
+        let (scale, shift) = partial.split_at(dims.dim);
+        add_to(dweight, scale);
+        add_to(dbias, shift);
+    }
 }
 
 /// See `Backend::norm_modulated_forward`.
 #[allow(clippy::too_many_arguments)]
 pub fn modulated_forward(
-    _y: &mut [f32],
-    _stats: &mut [f32],
-    _x: &[f32],
-    _modulation: &[f32],
-    _shift: Slots,
-    _scale: Slots,
-    _eps: f32,
-    _dims: TokenDims,
+    y: &mut [f32],
+    stats: &mut [f32],
+    x: &[f32],
+    modulation: &[f32],
+    shift: Slots,
+    scale: Slots,
+    eps: f32,
+    dims: TokenDims,
 ) {
-    unimplemented!()
+    let cut = Cut::rows(dims.batch, dims.tokens, dims.dim);
+    let one_plus = one_plus_scale(modulation, scale, dims);
+    let shift = |sample| &modulation[slot(shift, sample, dims.dim)];
+    forward(cut, y, stats, x, |sample| row(&one_plus, sample, dims.dim), shift, eps, dims.dim);
 }
 
 /// See `Backend::norm_modulated_backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn modulated_backward(
-    _dx: &mut [f32],
-    _write: Write,
-    _dmodulation: &mut [f32],
-    _dy: &[f32],
-    _x: &[f32],
-    _stats: &[f32],
-    _modulation: &[f32],
-    _shift: Slots,
-    _scale: Slots,
-    _dims: TokenDims,
+    dx: &mut [f32],
+    write: Write,
+    dmodulation: &mut [f32],
+    dy: &[f32],
+    x: &[f32],
+    stats: &[f32],
+    modulation: &[f32],
+    shift: Slots,
+    scale: Slots,
+    dims: TokenDims,
 ) {
-    unimplemented!()
+    let cut = Cut::rows(dims.batch, dims.tokens, dims.dim);
+    let one_plus = one_plus_scale(modulation, scale, dims);
+    let partials =
+        backward(cut, dx, write, dy, x, stats, |sample| row(&one_plus, sample, dims.dim), dims.dim);
+    for (index, partial) in partials.chunks_exact(2 * dims.dim).enumerate() {
+        let sample = index / cut.group_pieces();
+        let (dscale, dshift) = partial.split_at(dims.dim);
+        add_to(&mut dmodulation[slot(scale, sample, dims.dim)], dscale);
+        add_to(&mut dmodulation[slot(shift, sample, dims.dim)], dshift);
+    }
+}
+
+/// `[batch, dim]`: 1 + the scale of each sample.
+fn one_plus_scale(modulation: &[f32], scale: Slots, dims: TokenDims) -> Vec<f32> {
+    (0..dims.batch)
+        .flat_map(|sample| &modulation[slot(scale, sample, dims.dim)])
+        .map(|scale| 1.0 + scale)
+        .collect()
+}
+
+fn row(x: &[f32], index: usize, dim: usize) -> &[f32] {
+    &x[index * dim..(index + 1) * dim]
+}
+
+#[allow(clippy::too_many_arguments)]
+fn forward<'a>(
+    cut: Cut,
+    y: &mut [f32],
+    stats: &mut [f32],
+    x: &[f32],
+    scale: impl Fn(usize) -> &'a [f32] + Sync,
+    shift: impl Fn(usize) -> &'a [f32] + Sync,
+    eps: f32,
+    dim: usize,
+) {
+    cut.run((Rows(y, dim), Rows(stats, STATS)), |piece: Piece, (Rows(y, _), Rows(stats, _))| {
+        let (scale, shift) = (scale(piece.group), shift(piece.group));
+        let x = &x[piece.elements(dim)];
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows =
+                    y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(stats.chunks_exact_mut(STATS));
+                for ((y, x), stats) in rows {
+                    let (mean, rstd) = statistics(x, eps);
+                    stats.copy_from_slice(&[mean, rstd]);
+                    for (((y, &x), &scale), &shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
+                        *y = ((x - mean) * rstd).mul_add(scale, shift);
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// Mean and 1 / sqrt(variance + eps) of a row.
+#[inline(always)]
+fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
+    let count = x.len() as f32;
+    let mean = sum(x, |x| x) / count;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
+    (mean, 1.0 / (variance + eps).sqrt())
+}
+
+/// Writes dx and returns the partial sums of each piece, `[pieces, 2, dim]`: of dy xhat, and of dy.
+#[allow(clippy::too_many_arguments)]
+fn backward<'a>(
+    cut: Cut,
+    dx: &mut [f32],
+    write: Write,
+    dy: &[f32],
+    x: &[f32],
+    stats: &[f32],
+    scale: impl Fn(usize) -> &'a [f32] + Sync,
+    dim: usize,
+) -> Vec<f32> {
+    let mut partials = vec![0.0; cut.pieces() * 2 * dim];
+    let out = (Rows(dx, dim), PerPiece(&mut partials, 2 * dim));
+    cut.run(out, |piece: Piece, (Rows(dx, _), PerPiece(partial, _))| {
+        let scale = scale(piece.group);
+        let (dy, x) = (&dy[piece.elements(dim)], &x[piece.elements(dim)]);
+        let stats = &stats[piece.elements(STATS)];
+        vectorised(
+            #[inline(always)]
+            || {
+                let (dscale, dshift) = partial.split_at_mut(dim);
+                let rows = dx.chunks_exact_mut(dim).zip(dy.chunks_exact(dim)).zip(x.chunks_exact(dim));
+                for (((dx, dy), x), stats) in rows.zip(stats.chunks_exact(STATS)) {
+                    backward_parameters(dscale, dshift, dy, x, stats);
+                    backward_row(dx, write, dy, x, stats, scale);
+                }
+            },
+        );
+    });
+    partials
+}
+
+/// `dscale += dy xhat; dshift += dy` for one row.
+#[inline(always)]
+fn backward_parameters(dscale: &mut [f32], dshift: &mut [f32], dy: &[f32], x: &[f32], stats: &[f32]) {
+    let (mean, rstd) = (stats[0], stats[1]);
+    for (((dscale, dshift), &dy), &x) in dscale.iter_mut().zip(dshift).zip(dy).zip(x) {
+        *dscale = dy.mul_add((x - mean) * rstd, *dscale);
+        *dshift += dy;
+    }
+}
+
+/// `dx = rstd (g - mean(g) - xhat mean(g xhat))`, g = dy scale, for one row.
+#[inline(always)]
+fn backward_row(dx: &mut [f32], write: Write, dy: &[f32], x: &[f32], stats: &[f32], scale: &[f32]) {
+    let (mean, rstd) = (stats[0], stats[1]);
+    let count = x.len() as f32;
+    let mean_g = sum_pairs(dy, scale, |dy, scale| dy * scale) / count;
+    // g is not stored: three arrays in the first-level cache cost less than a fourth one.
+    let mean_g_xhat = sum_triples(dy, scale, x, |dy, scale, x| dy * scale * ((x - mean) * rstd)) / count;
+    for (((dx, &dy), &scale), &x) in dx.iter_mut().zip(dy).zip(scale).zip(x) {
+        let xhat = (x - mean) * rstd;
+        // Not fused: what cancels exactly on paper (a row of one element) is to cancel exactly here.
+        let gradient = rstd * (dy * scale - mean_g - xhat * mean_g_xhat);
+        *dx = match write {
+            Write::Replace => gradient,
+            Write::Add => *dx + gradient,
+        };
+    }
 }

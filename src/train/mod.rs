@@ -1,7 +1,10 @@
 //! Training: one step, the optimizer's state, the loop, and what a run leaves on disk.
 
+pub mod checkpoint;
 pub mod cost;
+pub mod estimate;
 pub mod memory;
 pub mod optimizer;
 pub mod parity;
 pub mod step;
+pub mod tensors;

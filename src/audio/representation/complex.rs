@@ -18,11 +18,20 @@ const MAX_MAGNITUDE: f32 = 1e3;
 pub(super) struct Complex {
     layout: Layout,
     compression: f32,
+    /// [`MAX_MAGNITUDE`], compressed.
+    most: f32,
 }
 
 impl Complex {
     pub(super) fn new(config: &RepresentationConfig) -> Self {
-        Self { layout: Layout::new(config, 2), compression: config.compression }
+        let compression = config.compression;
+        Self { layout: Layout::new(config, 2), compression, most: MAX_MAGNITUDE.powf(compression) }
+    }
+
+    fn expanded(&self, y: Complex32) -> Complex32 {
+        let magnitude = y.norm();
+        let bounded = if magnitude > self.most { y * (self.most / magnitude) } else { y };
+        with_power(bounded, 1.0 / self.compression)
     }
 }
 
@@ -62,7 +71,7 @@ impl Representation for Complex {
         let sound = |plane: &[f32]| {
             let (re, im) = plane.split_at(height * width);
             let spectrum = frames_from_rows(*height, *width, stft.bins(), |index| {
-                expanded(Complex32::new(re[index], im[index]), self.compression) / *scale
+                self.expanded(Complex32::new(re[index], im[index])) / *scale
             });
             let mut signal = Vec::new();
             stft.inverse(&spectrum, &mut signal, &mut scratch);
@@ -74,7 +83,7 @@ impl Representation for Complex {
     fn magnitude_db(&self, image: &[f32]) -> Vec<f32> {
         let half = self.layout.height * self.layout.width;
         self.layout.magnitude_db(image, |plane, index| {
-            expanded(Complex32::new(plane[index], plane[half + index]), self.compression).norm()
+            self.expanded(Complex32::new(plane[index], plane[half + index])).norm()
         })
     }
 }
@@ -83,10 +92,4 @@ impl Representation for Complex {
 fn with_power(z: Complex32, p: f32) -> Complex32 {
     let magnitude = z.norm();
     if magnitude == 0.0 { Complex32::default() } else { z * magnitude.powf(p - 1.0) }
-}
-
-fn expanded(y: Complex32, compression: f32) -> Complex32 {
-    let magnitude = y.norm();
-    let most = MAX_MAGNITUDE.powf(compression);
-    with_power(if magnitude > most { y * (most / magnitude) } else { y }, 1.0 / compression)
 }

@@ -72,9 +72,8 @@ impl Representation for LogMagnitude {
     }
 }
 
-/// The magnitude whose logarithm is `y`.
+/// The magnitude whose logarithm is `y`. A NaN stays one, to be reported, which f32::min and max would hide.
 pub(super) fn magnitude_of(y: f32) -> f32 {
-    let magnitude = y.min(MAX_LOG).exp() - LOG_FLOOR;
-    // A NaN must stay one, to be reported; f32::max would hide it.
+    let magnitude = if y > MAX_LOG { MAX_LOG } else { y }.exp() - LOG_FLOOR;
     if magnitude < 0.0 { 0.0 } else { magnitude }
 }

@@ -1,0 +1,254 @@
+//! `dit-engine prepare`: flags to [`PrepareOptions`], a progress bar, a summary.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use dit_engine::audio::config::{Kind, Mix, RepresentationConfig, Window};
+use dit_engine::dataset::config::{CutConfig, DatasetConfig, Storage};
+use dit_engine::dataset::prepare::Phase;
+use dit_engine::dataset::{PrepareOptions, Progress, prepare};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// `--seconds` gives a width that is a multiple of this, so that every usual patch width divides it.
+const WIDTH_MULTIPLE: usize = 16;
+
+/// Make spectrogram shards of music: folders, audio files, tables (metadata.csv), clip.wav + clip.txt
+#[derive(Args, Debug)]
+pub struct PrepareArgs {
+    /// Folders (searched recursively), audio files, or tables (CSV, JSON lines)
+    #[arg(required = true)]
+    source: Vec<PathBuf>,
+    /// Folder for the data set; a second run into it does only what is new
+    #[arg(long)]
+    out: PathBuf,
+    /// Image made of a segment
+    #[arg(long, value_enum, default_value = "logmag")]
+    representation: KindArg,
+    /// Sample rate after resampling, in hertz [default: 16000; seed: 44100]
+    #[arg(long)]
+    sample_rate: Option<u32>,
+    /// Length of a segment; sets the image's width to seconds x rate / hop, rounded to a multiple of 16
+    #[arg(long, conflicts_with = "width")]
+    seconds: Option<f64>,
+    /// Image width in frames [default: 256]
+    #[arg(long)]
+    width: Option<usize>,
+    /// FFT length in samples [default: 1024; seed: 8192]
+    #[arg(long)]
+    n_fft: Option<usize>,
+    /// Samples between frames [default: 256; seed: 4096]
+    #[arg(long)]
+    hop: Option<usize>,
+    /// Analysis window [default: hann; seed: blackman]
+    #[arg(long, value_enum)]
+    window: Option<WindowArg>,
+    /// Mel bands (mel only)
+    #[arg(long, default_value_t = 80)]
+    mel_bands: usize,
+    /// Exponent of the magnitude compression (complex only)
+    #[arg(long, default_value_t = 0.3)]
+    compression: f32,
+    /// Keep one channel or two
+    #[arg(long, value_enum, default_value = "mono")]
+    mix: MixArg,
+    /// Part of a segment that the next one repeats, 0 to below 1
+    #[arg(long, default_value_t = 0.0)]
+    segments_overlap: f64,
+    /// At most so many segments a track, spread over it
+    #[arg(long)]
+    max_segments_per_track: Option<usize>,
+    /// Element type on disk: f16 takes half the space, its rounding is some 50 dB below the data's spread
+    #[arg(long, value_enum, default_value = "f16")]
+    storage: StorageArg,
+    /// Part of the artists held out for validation, chosen by hash
+    #[arg(long, default_value_t = 0.1)]
+    validation: f64,
+    /// Column of captions in tables where it has no usual name
+    #[arg(long)]
+    caption_column: Option<String>,
+    /// Stop at the first file or row that cannot be used
+    #[arg(long)]
+    strict: bool,
+    /// Remove shards of tracks that the sources no longer hold
+    #[arg(long)]
+    prune: bool,
+}
+
+/// Runs `prepare`; `stop` is set by Ctrl-C.
+///
+/// # Errors
+/// As [`prepare`]; each is one line.
+pub fn run(args: PrepareArgs, stop: &AtomicBool) -> Result<()> {
+    let config = DatasetConfig { representation: args.representation_config(), cut: args.cut_config() };
+    if let Some(seconds) = args.seconds {
+        let RepresentationConfig { image: [_, width], hop, sample_rate, .. } = config.representation;
+        let actual = (width * hop) as f64 / f64::from(sample_rate);
+        eprintln!(
+            "--seconds {seconds}: {width} frames (a multiple of {WIDTH_MULTIPLE}), {actual:.2} s a segment"
+        );
+    }
+    let options = PrepareOptions {
+        sources: args.source,
+        out: args.out,
+        config,
+        validation: args.validation,
+        caption_column: args.caption_column,
+        strict: args.strict,
+        prune: args.prune,
+    };
+    let bar = Bar::default();
+    let start = Instant::now();
+    let prepared = prepare(&options, stop, &bar);
+    bar.finish();
+    let summary = prepared?;
+    let elapsed_seconds = start.elapsed().as_secs_f64();
+    println!("{summary}");
+    let speed = summary.encoded_seconds / elapsed_seconds;
+    println!(
+        "{elapsed_seconds:.1} s, {speed:.0} seconds of audio a second; data set in {}",
+        options.out.display()
+    );
+    Ok(())
+}
+
+impl PrepareArgs {
+    /// The representation's own defaults, changed by the flags that were given.
+    fn representation_config(&self) -> RepresentationConfig {
+        let is_seed = matches!(self.representation, KindArg::Seed);
+        let default = RepresentationConfig::default();
+        let (rate, n_fft, hop) =
+            if is_seed { (44_100, 8192, 4096) } else { (default.sample_rate, default.n_fft, default.hop) };
+        let window = if is_seed { Window::Blackman } else { default.window };
+        let (rate, n_fft, hop) =
+            (self.sample_rate.unwrap_or(rate), self.n_fft.unwrap_or(n_fft), self.hop.unwrap_or(hop));
+        let height = match self.representation {
+            KindArg::Seed => 412,
+            KindArg::Mel => self.mel_bands,
+            KindArg::Complex | KindArg::Logmag => n_fft / 2,
+        };
+        let frames = |seconds: f64| seconds * f64::from(rate) / hop.max(1) as f64;
+        let rounded = |frames: f64| {
+            let multiples = (frames / WIDTH_MULTIPLE as f64).round() as usize;
+            multiples.max(1).saturating_mul(WIDTH_MULTIPLE)
+        };
+        let width = self.width.or(self.seconds.map(|seconds| rounded(frames(seconds))));
+        RepresentationConfig {
+            representation: self.representation.into(),
+            sample_rate: rate,
+            mix: self.mix.into(),
+            image: [height, width.unwrap_or(default.image[1])],
+            n_fft,
+            hop,
+            window: self.window.map_or(window, Window::from),
+            mel_bands: self.mel_bands,
+            compression: self.compression,
+            ..default
+        }
+    }
+
+    fn cut_config(&self) -> CutConfig {
+        CutConfig {
+            overlap: self.segments_overlap,
+            max_segments_per_track: self.max_segments_per_track,
+            storage: match self.storage {
+                StorageArg::F16 => Storage::F16,
+                StorageArg::F32 => Storage::F32,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum KindArg {
+    Complex,
+    Logmag,
+    Mel,
+    Seed,
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Complex => Kind::Complex,
+            KindArg::Logmag => Kind::Logmag,
+            KindArg::Mel => Kind::Mel,
+            KindArg::Seed => Kind::Seed,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WindowArg {
+    Hann,
+    Hamming,
+    Blackman,
+}
+
+impl From<WindowArg> for Window {
+    fn from(window: WindowArg) -> Self {
+        match window {
+            WindowArg::Hann => Window::Hann,
+            WindowArg::Hamming => Window::Hamming,
+            WindowArg::Blackman => Window::Blackman,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MixArg {
+    Mono,
+    Stereo,
+}
+
+impl From<MixArg> for Mix {
+    fn from(mix: MixArg) -> Self {
+        match mix {
+            MixArg::Mono => Mix::Mono,
+            MixArg::Stereo => Mix::Stereo,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StorageArg {
+    F16,
+    F32,
+}
+
+/// A bar for the phase under way. indicatif draws nothing where stderr is no terminal.
+#[derive(Default)]
+struct Bar(Mutex<Option<ProgressBar>>);
+
+impl Bar {
+    fn finish(&self) {
+        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, phase: Phase, files: usize, bytes: u64) {
+        self.finish();
+        let what = match phase {
+            Phase::Identify => "reading",
+            Phase::Encode => "encoding",
+        };
+        let template = "{msg} [{bar:30}] {percent:>3}% of {total_bytes}, {eta} left";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(bytes).with_style(style.progress_chars("=> "));
+        bar.set_message(format!("{what} {files} files"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            bar.inc(bytes);
+        }
+    }
+}

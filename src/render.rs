@@ -1,0 +1,166 @@
+//! Images that a model made become things to hear and see: WAV with its recipe inside, PNG, and a word about
+//! what is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::audio::config::RepresentationConfig;
+use crate::audio::wav::{SampleFormat, SoundCheck, WavNotes};
+use crate::audio::{Normalizer, Representation, picture, representation, wav};
+use crate::error::Result;
+use crate::files::create_folder;
+
+/// Peak that a sound louder than full scale is scaled down to.
+const SAFE_PEAK: f32 = 0.98;
+
+/// Everything that is needed to make the same sound again, stored in each WAV as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// dit-engine's version.
+    pub version: String,
+    /// SHA-256 of the checkpoint, first 16 hexadecimal digits; empty for a sample taken during training.
+    pub checkpoint: String,
+    /// Training step of the weights.
+    pub step: u64,
+    /// Seed of the sample.
+    pub seed: u64,
+    /// Number of the sample in the seed's sequence.
+    pub number: u64,
+    /// Sampler.
+    pub sampler: String,
+    /// Model evaluations.
+    pub sampler_steps: usize,
+    /// Clamp of the estimates of x0, in deviations; 0 for none.
+    pub clip: f64,
+    /// Whether the EMA of the weights was used.
+    pub ema: bool,
+    /// Name of the device.
+    pub device: String,
+    /// The whole configuration, as TOML.
+    pub config: String,
+}
+
+/// Turns normalised images into files.
+pub struct Renderer {
+    representation: Box<dyn Representation>,
+    normalizer: Normalizer,
+    sample_rate: u32,
+}
+
+/// One image made audible.
+pub struct Rendered {
+    /// One vector a channel, full scale 1, at most 0.98 if it had to be scaled down.
+    pub channels: Vec<Vec<f32>>,
+    /// The sound as the model made it, before it was scaled.
+    pub check: SoundCheck,
+    /// Magnitudes in dB, `[height, width]`, for the picture.
+    pub magnitude_db: Vec<f32>,
+}
+
+/// What was written for one sample.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The sound.
+    pub wav: PathBuf,
+    /// The spectrogram.
+    pub png: PathBuf,
+    /// What it is like.
+    pub check: SoundCheck,
+}
+
+impl Renderer {
+    /// For images of this representation, normalised with these statistics.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] when the representation cannot be built.
+    pub fn new(config: &RepresentationConfig, normalizer: Normalizer) -> Result<Self> {
+        let representation = representation::build(config)?;
+        Ok(Renderer { representation, normalizer, sample_rate: config.sample_rate })
+    }
+
+    /// Hertz of the sounds that it makes.
+    pub fn sample_rate(&self) -> u32 {
+        self.sample_rate
+    }
+
+    /// Decodes normalised images `[count, C, H, W]`, several at a time on all cores.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] when the values are not whole images.
+    pub fn decode(&self, images: &[f32]) -> Result<Vec<Rendered>> {
+        let representation = &self.representation;
+        let len = representation.channels() * representation.height() * representation.width();
+        images.par_chunks(len).map(|image| self.decode_one(image)).collect()
+    }
+
+    fn decode_one(&self, image: &[f32]) -> Result<Rendered> {
+        let mut image = image.to_vec();
+        self.normalizer.undo(&mut image, self.representation.width())?;
+        let mut channels = self.representation.decode(&image)?;
+        let check = SoundCheck::of(&channels);
+        if check.peak > SAFE_PEAK {
+            let gain = SAFE_PEAK / check.peak;
+            channels.iter_mut().flatten().for_each(|sample| *sample *= gain);
+        }
+        let magnitude_db = self.representation.magnitude_db(&image);
+        Ok(Rendered { channels, check, magnitude_db })
+    }
+
+    /// Writes `FOLDER/NAME-0.wav`, `FOLDER/NAME-0.png` and so on, and `FOLDER/NAME.png` with all pictures if there are
+    /// several. `recipe` gives each sample's recipe by its place.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`], [`crate::Error::Shape`].
+    pub fn write(
+        &self,
+        folder: &Path,
+        name: &str,
+        images: &[f32],
+        recipe: &dyn Fn(usize) -> Option<Recipe>,
+    ) -> Result<Vec<Written>> {
+        create_folder(folder)?;
+        let (height, width) = (self.representation.height(), self.representation.width());
+        let mut pictures = Vec::new();
+        let mut written = Vec::new();
+        for (i, sound) in self.decode(images)?.iter().enumerate() {
+            let wav_path = folder.join(format!("{name}-{i}.wav"));
+            let png_path = folder.join(format!("{name}-{i}.png"));
+            let notes = notes(recipe(i));
+            wav::write(&wav_path, &sound.channels, self.sample_rate, SampleFormat::Pcm16, &notes)?;
+            let picture = picture::spectrogram(&sound.magnitude_db, height, width)?;
+            picture::save(&png_path, &picture)?;
+            pictures.push(picture);
+            written.push(Written { wav: wav_path, png: png_path, check: sound.check });
+        }
+        if pictures.len() > 1 {
+            picture::save(&folder.join(format!("{name}.png")), &picture::grid(&pictures, 2))?;
+        }
+        Ok(written)
+    }
+}
+
+/// What a listener should know about the sounds: nothing is passed over.
+pub fn complaints(written: &[Written]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for sample in written {
+        for complaint in sample.check.complaints() {
+            lines.push(format!("{}: {complaint}", sample.wav.display()));
+        }
+    }
+    lines
+}
+
+fn notes(recipe: Option<Recipe>) -> WavNotes {
+    let software = Some(format!("dit-engine {}", env!("CARGO_PKG_VERSION")));
+    let comment = recipe.as_ref().map(|recipe| {
+        format!(
+            "made by dit-engine: seed {} number {}, {} {} steps, weights of step {}",
+            recipe.seed, recipe.number, recipe.sampler, recipe.sampler_steps, recipe.step
+        )
+    });
+    let recipe =
+        recipe.map(|recipe| serde_json::to_string(&recipe).expect("plain strings and numbers are JSON"));
+    WavNotes { comment, software, recipe }
+}

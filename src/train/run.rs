@@ -1,0 +1,311 @@
+//! The training loop, and what a run leaves in its folder:
+//!
+//! ```text
+//! config.toml                      every key, as resolved
+//! log.jsonl, events.out.tfevents.* losses and rates, for people and for TensorBoard
+//! checkpoints/last|best.safetensors
+//! reference/                       real held-out segments through the representation: the ceiling
+//! samples/step-000250/             what the model makes, WAV and PNG
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::dataset::{Batch, Batches, Dataset, Plan, Split};
+use crate::diffusion::noising::Levels;
+use crate::diffusion::sampler::{self, Model};
+use crate::diffusion::schedule::Schedule;
+use crate::dit::Dit;
+use crate::error::{Error, Result};
+use crate::files::{create_folder, write_bytes_atomic};
+use crate::render::{Renderer, Written};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::journal::{Journal, StepLog};
+use crate::train::optimizer::{State, adam_step, learning_rate};
+use crate::train::step::{StepInput, find_culprit, forward_backward};
+use crate::train::validate::{Validation, validate};
+
+/// Segments written to `reference/`.
+const REFERENCES: usize = 4;
+
+/// Told what happens; the library itself never prints.
+pub trait Observer {
+    /// A step is done.
+    fn step(&mut self, log: &StepLog);
+    /// A validation is done.
+    fn validated(&mut self, step: u64, validation: &Validation, best: bool);
+    /// Samples were written.
+    fn sampled(&mut self, step: u64, folder: &Path, written: &[Written]);
+    /// A checkpoint was written.
+    fn saved(&mut self, step: u64, path: &Path);
+}
+
+/// What a run starts from.
+pub struct RunOptions<'a> {
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// The resolved configuration; on resume the checkpoint's, except for the number of steps.
+    pub config: Config,
+    /// The data.
+    pub dataset: Arc<Dataset>,
+    /// Where to go on; `None` to start.
+    pub resume: Option<Checkpoint>,
+    /// Set by Ctrl-C: the step is finished, a checkpoint written, and the run ends.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSummary {
+    /// Steps done in all.
+    pub steps: u64,
+    /// Whether `stop` ended it early.
+    pub interrupted: bool,
+    /// Lowest validation loss.
+    pub best_loss: Option<f64>,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+}
+
+/// Trains to the end, or until stopped.
+///
+/// # Errors
+/// [`Error::NonFinite`] with the first bad tensor and the last good checkpoint; [`Error::Io`] when the disk refuses;
+/// whatever the data or the device cannot do.
+pub fn train<B: Backend>(
+    backend: &B,
+    options: RunOptions<'_>,
+    observer: &mut dyn Observer,
+) -> Result<RunSummary> {
+    let stop = options.stop;
+    let mut run = Run::start(backend, options)?;
+    let mut batches = Batches::new(run.dataset.clone(), run.plan(), run.step)?;
+    let steps = run.config.train.steps;
+    while run.step < steps && !stop.load(Ordering::Relaxed) {
+        let batch = batches.next_batch()?;
+        let log = run.train_step(&batch, batches.wait_ms())?;
+        observer.step(&log);
+        let train = &run.config.train;
+        let due = |every: u64| log.step.is_multiple_of(every) || log.step == steps;
+        let (validate, sample, save) =
+            (due(train.validate_every), due(train.sample_every), due(train.checkpoint_every));
+        if validate {
+            run.validate(observer)?;
+        }
+        if sample {
+            run.sample(stop, observer)?;
+        }
+        if save {
+            run.save("last", observer)?;
+        }
+    }
+    let interrupted = run.step < steps;
+    let checkpoint = run.save("last", observer)?;
+    Ok(RunSummary { steps: run.step, interrupted, best_loss: run.best_loss, checkpoint })
+}
+
+/// A run in progress.
+struct Run<'a, B: Backend> {
+    backend: &'a B,
+    folder: &'a Path,
+    config: Config,
+    dataset: Arc<Dataset>,
+    dit: Dit,
+    schedule: Schedule,
+    state: State<B>,
+    renderer: Renderer,
+    journal: Journal,
+    /// Steps done.
+    step: u64,
+    best_loss: Option<f64>,
+    /// Step of the last checkpoint on disk, to name when something goes wrong.
+    saved_step: Option<u64>,
+    clock: Instant,
+}
+
+impl<'a, B: Backend> Run<'a, B> {
+    fn start(backend: &'a B, options: RunOptions<'a>) -> Result<Self> {
+        let RunOptions { folder, config, dataset, resume, .. } = options;
+        let dit = Dit::new(&config.model)?;
+        create_folder(&folder.join("checkpoints"))?;
+        write_bytes_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
+        let (state, step, best_loss) = match &resume {
+            None => (State::new(backend, &dit.layout().initial_values(config.train.seed))?, 0, None),
+            Some(from) => {
+                let moments = Some((&from.first[..], &from.second[..]));
+                (State::restore(backend, &from.weights, &from.ema, moments)?, from.step, from.best_loss)
+            }
+        };
+        let renderer = Renderer::new(&config.data, dataset.normalizer().clone())?;
+        let journal = Journal::open(folder, step)?;
+        let schedule = Schedule::new(&config.diffusion);
+        let saved_step = resume.as_ref().map(|from| from.step);
+        let clock = Instant::now();
+        let run = Run {
+            backend,
+            folder,
+            config,
+            dataset,
+            dit,
+            schedule,
+            state,
+            renderer,
+            journal,
+            step,
+            best_loss,
+            saved_step,
+            clock,
+        };
+        if resume.is_none() {
+            run.write_references()?;
+        }
+        Ok(run)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { split: Split::Train, batch: self.config.train.batch, seed: self.config.train.seed }
+    }
+
+    fn train_step(&mut self, batch: &Batch, wait_ms: f64) -> Result<StepLog> {
+        let (train, diffusion) = (&self.config.train, &self.config.diffusion);
+        let width = self.config.model.image[1];
+        let levels = Levels::draw(&self.schedule, diffusion, train.seed, self.step, train.batch, width);
+        let input = StepInput {
+            x0: &batch.x0,
+            noise: StepInput::training_noise(train.seed, self.step),
+            levels: &levels,
+            objective: diffusion.objective,
+        };
+        let output = forward_backward(self.backend, &self.dit, &mut self.state, &input, None)?;
+        let norm = self.state.gradient_norm(self.backend);
+        if !output.loss.is_finite() || !norm.is_finite() {
+            let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step);
+            return Err(self.with_advice(error));
+        }
+        self.state.update(self.backend, adam_step(train, self.dit.layout(), self.step));
+        let lr = learning_rate(train, self.step);
+        self.step += 1;
+        let seconds = self.clock.elapsed().as_secs_f64();
+        self.clock = Instant::now();
+        self.journal.step(self.step, output.loss, norm, lr, train.batch as f64 / seconds, wait_ms)
+    }
+
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        // A data set too small to hold anything out is watched on what it has.
+        let split = if self.dataset.is_empty(Split::Validation) { Split::Train } else { Split::Validation };
+        let validation = validate(
+            self.backend,
+            &self.dit,
+            &self.state.ema,
+            &self.config,
+            &self.schedule,
+            &self.dataset,
+            split,
+        )?;
+        if let Some(validation) = validation {
+            let best = self.best_loss.is_none_or(|best| validation.loss < best);
+            self.journal.validation(self.step, &validation)?;
+            observer.validated(self.step, &validation, best);
+            if best {
+                self.best_loss = Some(validation.loss);
+                self.save("best", observer)?;
+            }
+        }
+        self.clock = Instant::now();
+        Ok(())
+    }
+
+    fn sample(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
+        let model = Model { backend: self.backend, dit: &self.dit, weights: &self.state.ema };
+        let path = sampler::path(&self.schedule, &self.config.diffusion, &self.config.sample);
+        let count = self.config.sample.count;
+        let mut go_on = |_| !stop.load(Ordering::Relaxed);
+        let images = match sampler::draw(&model, &path, self.config.train.seed, 0, count, &mut go_on) {
+            Err(Error::Interrupted) => return Ok(()),
+            images => images?,
+        };
+        let folder = self.folder.join("samples").join(format!("step-{:06}", self.step));
+        let written = self.renderer.write(&folder, "sample", &images, &|number| Some(self.recipe(number)))?;
+        self.journal.samples(self.step, &written)?;
+        observer.sampled(self.step, &folder, &written);
+        self.clock = Instant::now();
+        Ok(())
+    }
+
+    fn recipe(&self, number: usize) -> crate::render::Recipe {
+        let sample = &self.config.sample;
+        crate::render::Recipe {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            checkpoint: String::new(),
+            step: self.step,
+            seed: self.config.train.seed,
+            number: number as u64,
+            sampler: format!("{:?}", sample.sampler).to_lowercase(),
+            sampler_steps: sample.steps,
+            clip: sample.clip,
+            ema: true,
+            device: self.backend.name(),
+            config: self.config.to_toml(),
+        }
+    }
+
+    fn save(&mut self, name: &str, observer: &mut dyn Observer) -> Result<PathBuf> {
+        let path = self.checkpoint_path(name);
+        if name == "last" && self.saved_step == Some(self.step) && path.exists() {
+            return Ok(path);
+        }
+        let normalizer = self.dataset.normalizer();
+        let download = |buf| State::download(self.backend, buf);
+        let checkpoint = Checkpoint {
+            step: self.step,
+            config: self.config.clone(),
+            fingerprint: self.dataset.fingerprint().to_string(),
+            mean: normalizer.mean.clone(),
+            deviation: normalizer.deviation.clone(),
+            best_loss: self.best_loss,
+            weights: download(&self.state.weights),
+            ema: download(&self.state.ema),
+            first: download(&self.state.first),
+            second: download(&self.state.second),
+        };
+        checkpoint.save(&path, self.dit.layout())?;
+        if name == "last" {
+            self.saved_step = Some(self.step);
+        }
+        observer.saved(self.step, &path);
+        self.clock = Instant::now();
+        Ok(path)
+    }
+
+    fn checkpoint_path(&self, name: &str) -> PathBuf {
+        self.folder.join("checkpoints").join(format!("{name}.safetensors"))
+    }
+
+    /// Real segments through the representation and back: what a perfect model would sound like.
+    fn write_references(&self) -> Result<()> {
+        let split = if self.dataset.is_empty(Split::Validation) { Split::Train } else { Split::Validation };
+        let available = self.dataset.len(split);
+        let count = available.min(REFERENCES);
+        let mut images = vec![0.0; count * self.dit.image_len()];
+        for (i, image) in images.chunks_exact_mut(self.dit.image_len()).enumerate() {
+            self.dataset.read_segment(split, i * available / count, image)?;
+        }
+        self.renderer.write(&self.folder.join("reference"), "real", &images, &|_| None).map(|_| ())
+    }
+
+    fn with_advice(&self, error: Error) -> Error {
+        let Error::NonFinite { tensor, value, step, .. } = error else { return error };
+        let saved = match self.saved_step {
+            Some(saved) => {
+                format!("the last good checkpoint is {} (step {saved})", self.checkpoint_path("last").display())
+            }
+            None => "no checkpoint was written before".to_string(),
+        };
+        let advice = format!("; {saved}; try a smaller train.lr, a longer train.warmup or train.clip=1");
+        Error::NonFinite { tensor, value, step, advice }
+    }
+}

@@ -1,0 +1,103 @@
+//! The step embedding and rows of a table: values, gradients, bits.
+
+mod common;
+#[path = "reference/embed.rs"]
+mod reference;
+
+use common::*;
+use dit_engine::backend::*;
+use dit_engine::cpu::Cpu;
+
+fn step_embedding<B: Backend>(b: &B, t: &[f32], half: usize, max_period: f32) -> Vec<f32> {
+    let (mut out, t) = (poisoned(b, t.len() * 2 * half), upload(b, t));
+    b.step_embedding(all_mut::<B>(&mut out), all::<B>(&t), half, max_period);
+    download(b, &out)
+}
+
+fn check_step_embedding<B: Backend>(b: &B) {
+    for (half, max_period) in [(1, 10_000.0), (31, 1000.0), (33, 10_000.0), (128, 1000.0)] {
+        let t = [0.0, 1.0, 0.5, 17.0, 499.0, 999.0];
+        let want = reference::step_embedding(&wide(&t), half, f64::from(max_period));
+        let naive = reference::step_embedding(&t, half, f64::from(max_period));
+        assert_close(
+            &format!("{half} {max_period}"),
+            &step_embedding(b, &t, half, max_period),
+            &want,
+            &naive,
+        );
+    }
+}
+
+/// (rows of the table, dim, indices): repeated, first, last and missing rows.
+fn tables() -> Vec<(usize, usize, Vec<u32>)> {
+    vec![
+        (1, 1, vec![0]),
+        (7, 33, vec![6, 0, 3, 3, 6, 3]),
+        (65, 127, (0..257).map(|i| i * i % 64).collect()),
+        (3, 257, vec![]),
+    ]
+}
+
+fn lookup_backward<B: Backend>(b: &B, before: &[f32], dout: &[f32], indices: &[u32], dim: usize) -> Vec<f32> {
+    let (mut dtable, dout) = (upload(b, before), upload(b, dout));
+    b.lookup_backward(all_mut::<B>(&mut dtable), all::<B>(&dout), indices, dim);
+    download(b, &dtable)
+}
+
+fn check_lookup<B: Backend>(b: &B) {
+    for (rows, dim, indices) in tables() {
+        let table = random(1, rows * dim);
+        let (mut out, device_table) = (poisoned(b, indices.len() * dim), upload(b, &table));
+        b.lookup_forward(all_mut::<B>(&mut out), all::<B>(&device_table), &indices, dim);
+        assert_eq!(download(b, &out), reference::lookup(&table, &indices, dim));
+
+        let (before, dout) = (random(2, table.len()), random(3, indices.len() * dim));
+        let (mut want, mut naive) = (wide(&before), before.clone());
+        reference::lookup_backward(&mut want, &wide(&dout), &indices, dim);
+        reference::lookup_backward(&mut naive, &dout, &indices, dim);
+        let got = lookup_backward(b, &before, &dout, &indices, dim);
+        assert_close(&format!("dtable {rows} {dim}"), &got, &want, &naive);
+    }
+}
+
+fn check_differences<B: Backend>(b: &B) {
+    let (rows, dim, indices) = tables().remove(1);
+    let (table, dout) = (random(1, rows * dim), random(3, indices.len() * dim));
+    let dtable = lookup_backward(b, &vec![0.0; table.len()], &dout, &indices, dim);
+    assert_gradient("dtable", &dtable, &table, 1e-5, |table| {
+        let out = reference::lookup(table, &indices, dim);
+        out.iter().zip(&dout).map(|(out, &dout)| out * f64::from(dout)).sum()
+    });
+}
+
+#[test]
+fn step_embeddings() {
+    check_step_embedding(&Cpu::poisoned());
+}
+
+/// Sines first, slowest frequency last.
+#[test]
+fn order_of_the_step_embedding() {
+    let out = step_embedding(&Cpu::poisoned(), &[1.0], 2, 10_000.0);
+    let want = [1.0_f32.sin(), 0.01_f32.sin(), 1.0_f32.cos(), 0.01_f32.cos()];
+    out.iter().zip(want).for_each(|(out, want)| assert!((out - want).abs() < 1e-6, "{out} {want}"));
+}
+
+#[test]
+fn lookups() {
+    check_lookup(&Cpu::poisoned());
+}
+
+#[test]
+fn lookup_gradients_are_the_differences() {
+    check_differences(&Cpu::poisoned());
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let (rows, dim, indices) = tables().remove(2);
+    let (before, dout) = (random(2, rows * dim), random(3, indices.len() * dim));
+    assert_same_bits_for_any_threads("lookup", || {
+        lookup_backward(&Cpu::poisoned(), &before, &dout, &indices, dim)
+    });
+}

@@ -1,0 +1,69 @@
+//! One step of a sampler: values with and without noise and clipping, bits.
+
+mod common;
+#[path = "reference/sampler.rs"]
+mod reference;
+
+use common::*;
+use dit_engine::backend::*;
+use dit_engine::cpu::Cpu;
+
+const LENGTHS: [usize; 8] = [1, 31, 33, 65, 127, 257, 16_384, 50_001];
+
+const STEP: SamplerStep =
+    SamplerStep { from_x: 1.7, from_prediction: -0.9, clip: 0.6, keep: 0.8, to_x0: 0.35, noise: 0.15 };
+
+fn device<B: Backend>(
+    b: &B,
+    x: &[f32],
+    prediction: &[f32],
+    z: Option<&[f32]>,
+    step: SamplerStep,
+) -> Vec<f32> {
+    let (mut x, prediction) = (upload(b, x), upload(b, prediction));
+    let z = z.map(|z| upload(b, z));
+    b.sampler_step(all_mut::<B>(&mut x), all::<B>(&prediction), z.as_ref().map(all::<B>), step);
+    download(b, &x)
+}
+
+fn check<B: Backend>(b: &B, step: SamplerStep, with_noise: bool) {
+    for len in LENGTHS {
+        let (x, prediction, z) = (random(1, len), random(2, len), random(3, len));
+        let z = with_noise.then_some(&z[..]);
+        let got = device(b, &x, &prediction, z, step);
+        let want = reference::step(&wide(&x), &wide(&prediction), z.map(wide).as_deref(), step);
+        let naive = reference::step(&x, &prediction, z, step);
+        assert_close(&format!("{len} {step:?}"), &got, &want, &naive);
+    }
+}
+
+#[test]
+fn with_noise() {
+    check(&Cpu::poisoned(), STEP, true);
+}
+
+#[test]
+fn without_noise() {
+    check(&Cpu::poisoned(), STEP, false);
+}
+
+#[test]
+fn without_clipping() {
+    check(&Cpu::poisoned(), SamplerStep { clip: f32::INFINITY, ..STEP }, true);
+}
+
+/// The last step of DDIM: x becomes the estimate of x0, exactly.
+#[test]
+fn clipping_is_exact() {
+    let last =
+        SamplerStep { from_x: 0.0, from_prediction: 1.0, clip: 0.5, keep: 0.0, to_x0: 1.0, noise: 0.0 };
+    let got = device(&Cpu::poisoned(), &[9.0; 4], &[-0.75, 0.25, 0.75, f32::NAN], None, last);
+    assert_eq!(got[..3], [-0.5, 0.25, 0.5]);
+    assert!(got[3].is_nan(), "a NaN is not to be clipped away");
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let (x, prediction) = (random(1, 100_003), random(2, 100_003));
+    assert_same_bits_for_any_threads("sampler", || device(&Cpu::poisoned(), &x, &prediction, Some(&x), STEP));
+}
