@@ -10,7 +10,10 @@ fn main() {
     }
     let found = candidates().into_iter().find(|path| path.is_file());
     if let Some(nvcc) = found {
-        println!("cargo:warning=found {}; this version has no CUDA kernels yet and computes on the CPU", nvcc.display());
+        println!(
+            "cargo:warning=found {}; this version has no CUDA kernels yet and computes on the CPU",
+            nvcc.display()
+        );
     } else if let Ok(wanted) = env::var("DIT_NVCC") {
         println!("cargo:warning=DIT_NVCC: {wanted} is no file; this build computes on the CPU");
     }

@@ -15,6 +15,9 @@ use crate::train::memory::available_bytes;
 use crate::train::optimizer::{State, adam_step};
 use crate::train::step::{StepInput, evaluate, forward_backward};
 
+/// Flat buffers of a checkpoint: weights, EMA, both moments.
+const CHECKPOINT_BUFFERS: u64 = 4;
+
 /// What a training run costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cost {
@@ -31,7 +34,8 @@ pub struct Cost {
     pub held_bytes: u64,
     /// The part of `held_bytes` that is not state: activations, their gradients, the batch.
     pub activations_bytes: u64,
-    /// Footprint of the whole run: steps, validation (one sample at a time) and sampling (`sample.count`).
+    /// Footprint of the whole run: steps, validation (one sample at a time), sampling (`sample.count`), and the copy
+    /// of the state from which a checkpoint is written.
     pub run_bytes: u64,
     /// Buffers taken from the system for training steps.
     pub fresh_allocations: u64,
@@ -45,34 +49,32 @@ pub struct Cost {
 /// [`Error::Config`] for a model that does not fit together; [`Error::Memory`] for one so large that this
 /// machine cannot even describe it.
 pub fn train_step_cost(config: &Config) -> Result<Cost> {
+    config.model.check()?;
     let lower = LowerBound::of(config);
     let available = available_bytes().unwrap_or(u64::MAX);
-    if lower.description_bytes > available.into() {
-        let needed = u64::try_from(lower.total_bytes()).unwrap_or(u64::MAX);
-        let advice = "model.image, model.dim or train.batch is far too large".to_string();
-        return Err(Error::Memory { needed_bytes: needed, available_bytes: available, advice });
+    if lower.description_bytes() > available.into() {
+        return Err(too_large(config, lower.total_bytes(), available));
     }
     meter_run(&Dit::new(&config.model)?, config)
 }
 
-/// The cost of a run, if it fits into `available_bytes` (`None`: unknown, everything fits).
+/// Fails unless a run of `config`, which costs `cost`, fits into `available_bytes`: what
+/// [`available_bytes`](crate::train::memory::available_bytes) says; `None` lets everything pass.
 ///
 /// # Errors
-/// [`Error::Memory`] with the setting that would fit; and as [`train_step_cost`].
-pub fn check_fits(config: &Config, available_bytes: Option<u64>) -> Result<Cost> {
-    config.model.check()?;
-    let available_bytes = available_bytes.unwrap_or(u64::MAX);
-    let lower = LowerBound::of(config).total_bytes();
-    let needed_bytes = if lower > available_bytes.into() {
-        u64::try_from(lower).unwrap_or(u64::MAX)
-    } else {
-        let cost = train_step_cost(config)?;
-        if cost.run_bytes <= available_bytes {
-            return Ok(cost);
+/// [`Error::Memory`] with the setting that would fit.
+pub fn check_fits(cost: &Cost, config: &Config, available_bytes: Option<u64>) -> Result<()> {
+    match available_bytes {
+        Some(available) if cost.run_bytes > available => {
+            Err(too_large(config, cost.run_bytes.into(), available))
         }
-        cost.run_bytes
-    };
-    Err(Error::Memory { needed_bytes, available_bytes, advice: advice(config, available_bytes) })
+        _ => Ok(()),
+    }
+}
+
+fn too_large(config: &Config, needed_bytes: u128, available_bytes: u64) -> Error {
+    let needed_bytes = u64::try_from(needed_bytes).unwrap_or(u64::MAX);
+    Error::Memory { needed_bytes, available_bytes, advice: advice(config, available_bytes) }
 }
 
 fn meter_run(dit: &Dit, config: &Config) -> Result<Cost> {
@@ -95,7 +97,7 @@ fn meter_run(dit: &Dit, config: &Config) -> Result<Cost> {
         state_bytes,
         held_bytes: steps.held_bytes,
         activations_bytes: steps.held_bytes - state_bytes,
-        run_bytes: meter.memory().held_bytes,
+        run_bytes: meter.memory().held_bytes + CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64,
         fresh_allocations: steps.fresh_allocations,
         families,
     })
@@ -144,15 +146,29 @@ fn validate_and_sample<B: Backend>(
     Ok(())
 }
 
+/// Fails for a model with more parameters than a checkpoint of `data_bytes` holds, or whose position table this
+/// machine cannot hold: for configurations from files, before anything is allocated for them.
+pub(super) fn check_describable(config: &Config, data_bytes: u64) -> Result<()> {
+    let lower = LowerBound::of(config);
+    if lower.parameter_bytes.saturating_mul(CHECKPOINT_BUFFERS.into()) > data_bytes.into() {
+        return Err(Error::config("model", "describes more parameters than the file holds"));
+    }
+    if lower.table_bytes > available_bytes().unwrap_or(u64::MAX).into() {
+        return Err(Error::config("model.image", "has more patches than this machine's memory can hold"));
+    }
+    Ok(())
+}
+
 /// Less than a run needs, by arithmetic alone: for sizes at which nothing may be allocated to find out.
 struct LowerBound {
-    /// Five flat buffers of the blocks' matrices, and the position table.
-    model_bytes: u128,
+    /// The blocks' matrices.
+    parameter_bytes: u128,
+    /// The position embedding.
+    table_bytes: u128,
+    image_bytes: u128,
     /// Image, noise and target, and the projections that attention saves.
     sample_bytes: u128,
     batch: u128,
-    /// What metering itself allocates: parameters and batch once, the position table.
-    description_bytes: u128,
 }
 
 impl LowerBound {
@@ -168,25 +184,34 @@ impl LowerBound {
         let table = product(&[grid[0], grid[1], model.dim]);
         let image = product(&[model.channels, model.image[0], model.image[1]]);
         let saved = product(&[3, model.depth, grid[0], grid[1], model.dim]);
-        let batch = config.train.batch as u128;
         let bytes = |elements: u128| elements.saturating_mul(size_of::<f32>() as u128);
         LowerBound {
-            model_bytes: bytes(parameters.saturating_mul(5).saturating_add(table)),
+            parameter_bytes: bytes(parameters),
+            table_bytes: bytes(table),
+            image_bytes: bytes(image),
             sample_bytes: bytes(image.saturating_mul(3).saturating_add(saved)),
-            batch,
-            description_bytes: bytes(
-                parameters.saturating_add(table).saturating_add(image.saturating_mul(batch)),
-            ),
+            batch: config.train.batch as u128,
         }
     }
 
-    fn total_bytes(&self) -> u128 {
-        self.model_bytes.saturating_add(self.sample_bytes.saturating_mul(self.batch))
+    /// What metering itself allocates: parameters, position table and images, once.
+    fn description_bytes(&self) -> u128 {
+        let images = self.image_bytes.saturating_mul(self.batch);
+        self.parameter_bytes.saturating_add(self.table_bytes).saturating_add(images)
     }
 
-    /// No batch larger than this can fit.
+    /// Parameters, gradients, both moments, EMA, and the position table.
+    fn model_bytes(&self) -> u128 {
+        self.parameter_bytes.saturating_mul(5).saturating_add(self.table_bytes)
+    }
+
+    fn total_bytes(&self) -> u128 {
+        self.model_bytes().saturating_add(self.sample_bytes.saturating_mul(self.batch))
+    }
+
+    /// No batch larger than this can fit; 0 when not even the model does.
     fn largest_batch(&self, available_bytes: u64) -> usize {
-        let left = u128::from(available_bytes).saturating_sub(self.model_bytes);
+        let left = u128::from(available_bytes).saturating_sub(self.model_bytes());
         usize::try_from(left / self.sample_bytes.max(1)).unwrap_or(usize::MAX)
     }
 }
@@ -230,9 +255,8 @@ fn smaller_models(config: &Config) -> impl Iterator<Item = (String, Config)> {
 
 /// The largest batch, up to the configured one, with which a run fits, and what it needs then.
 fn largest_batch(config: &Config, available_bytes: u64) -> Option<(usize, u64)> {
-    let lower = LowerBound::of(config);
-    let most = config.train.batch.min(lower.largest_batch(available_bytes));
-    if most == 0 || lower.description_bytes / lower.batch.max(1) > available_bytes.into() {
+    let most = config.train.batch.min(LowerBound::of(config).largest_batch(available_bytes));
+    if most == 0 {
         return None;
     }
     let dit = Dit::new(&config.model).ok()?;

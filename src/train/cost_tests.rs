@@ -64,8 +64,12 @@ fn the_seed_has_its_parameters_and_its_state() {
     assert!(cost.run_bytes >= cost.held_bytes);
 }
 
+fn check(config: &Config, available: u64) -> Result<()> {
+    check_fits(&train_step_cost(config)?, config, Some(available))
+}
+
 fn advice_of(config: &Config, available: u64) -> String {
-    match check_fits(config, Some(available)).unwrap_err() {
+    match check(config, available).unwrap_err() {
         Error::Memory { needed_bytes, available_bytes, advice } => {
             assert!(needed_bytes > available && available_bytes == available);
             advice
@@ -80,20 +84,20 @@ fn follow(name: &str, settings: &[&str], available: u64) -> (String, Config) {
     let words: Vec<&str> = advice.split(' ').collect();
     let advised = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1]);
     let config = preset(name, &settings.iter().copied().chain(advised).collect::<Vec<_>>());
-    check_fits(&config, Some(available)).unwrap();
+    check(&config, available).unwrap();
     (advice, config)
 }
 
 #[test]
 fn the_advised_batch_is_the_largest_that_fits() {
-    let everything = check_fits(&preset("demo", &[]), None).unwrap().run_bytes;
-    assert!(check_fits(&preset("demo", &[]), Some(everything)).is_ok());
+    let everything = train_step_cost(&preset("demo", &[])).unwrap().run_bytes;
+    assert!(check(&preset("demo", &[]), everything).is_ok());
     for available in [everything - 1, everything / 2] {
         let (advice, config) = follow("demo", &[], available);
         assert!(advice.starts_with("with --set train.batch="), "{advice}");
         let mut larger = config.clone();
         larger.train.batch += 1;
-        assert!(check_fits(&larger, Some(available)).is_err());
+        assert!(check(&larger, available).is_err());
     }
 }
 
@@ -108,17 +112,37 @@ fn when_not_even_one_sample_fits_the_model_has_to_shrink() {
 
 #[test]
 fn absurd_sizes_are_refused_without_being_tried() {
-    let available = Some(8 << 30);
-    for setting in [
+    let settings = [
         "train.batch=1000000000000",
         "model.dim=3000000000",
         "model.depth=1000000000",
         "model.channels=99999999999",
-    ] {
-        let error = check_fits(&preset("demo", &[setting]), available).unwrap_err().to_string();
+        "model.image=[4000000000,4000000000]",
+    ];
+    for setting in settings {
+        let error = train_step_cost(&preset("demo", &[setting])).unwrap_err().to_string();
         assert!(error.starts_with("needs "), "{setting}: {error}");
     }
-    let config = preset("demo", &["model.image=[4000000000,4000000000]"]);
-    assert!(matches!(check_fits(&config, available), Err(Error::Memory { .. })));
-    assert!(matches!(train_step_cost(&config), Err(Error::Memory { .. })));
+}
+
+/// The CPU really runs the same two steps; not a byte and not an allocation may differ.
+#[test]
+fn the_meter_and_the_cpu_agree_to_the_byte() {
+    for config in both_kinds() {
+        let dit = Dit::new(&config.model).unwrap();
+        let cpu = crate::cpu::Cpu::new();
+        let weights = dit.layout().initial_values(1);
+        let mut state = State::new(&cpu, &weights).unwrap();
+        let x0: Vec<f32> = (0..config.train.batch * dit.image_len()).map(|i| (i as f32).sin()).collect();
+        for step in 0..2 {
+            train_step(&cpu, &dit, &mut state, &config, &x0, step).unwrap();
+        }
+        let cost = train_step_cost(&config).unwrap();
+        let real = cpu.memory();
+        assert_eq!(cost.held_bytes, real.held_bytes);
+        assert_eq!(cost.fresh_allocations, real.fresh_allocations);
+        validate_and_sample(&cpu, &dit, &state, &config, &x0[..dit.image_len()]).unwrap();
+        let checkpoint_bytes = CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64;
+        assert_eq!(cost.run_bytes - checkpoint_bytes, cpu.memory().held_bytes);
+    }
 }
