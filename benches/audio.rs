@@ -3,7 +3,7 @@
 //! `AUDIO_BENCH_FILE=song.mp3 cargo bench --bench audio` also decodes a file of yours.
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dit_engine::audio::config::{Kind, Mix, Window};
@@ -21,10 +21,10 @@ fn sound(seconds: usize, rate: usize) -> Vec<f32> {
 }
 
 fn transforms(criterion: &mut Criterion) {
-    let (rate, stft) = (44_100, Stft::new(1024, 256, Window::Hann));
-    let (mut scratch, mut spectrum, mut signal) = (stft.scratch(), Vec::new(), sound(SECONDS, rate));
+    let (seconds, rate, stft) = (4, 44_100, Stft::new(1024, 256, Window::Hann));
+    let (mut scratch, mut spectrum, mut signal) = (stft.scratch(), Vec::new(), sound(seconds, rate));
     let mut group = criterion.benchmark_group("44.1 kHz mono, 1024/256");
-    group.throughput(Throughput::Elements(SECONDS as u64));
+    group.throughput(Throughput::Elements(seconds as u64));
     group
         .bench_function("stft", |b| b.iter(|| stft.forward(black_box(&signal), &mut spectrum, &mut scratch)));
     group.bench_function("istft", |b| {
@@ -54,7 +54,7 @@ fn representations(criterion: &mut Criterion) {
 }
 
 /// Decodes, mixes to mono, resamples to 16 kHz and encodes a whole file; returns the seconds of sound.
-fn prepare(path: &PathBuf, representation: &dyn Representation) -> f64 {
+fn prepare(path: &Path, representation: &dyn Representation) -> f64 {
     let mut reader = AudioReader::open(path, 16_000, Mix::Mono).expect("an audio file");
     let (segment, mut frames, mut audio) = (representation.segment_samples(), 0, Vec::new());
     while reader.read(segment, &mut audio).expect("sound") == segment {

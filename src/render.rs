@@ -59,6 +59,17 @@ pub struct Rendered {
     pub magnitude_db: Vec<f32>,
 }
 
+/// Rate and size of a sound.
+#[derive(Clone, Copy, Debug)]
+pub struct SoundFacts {
+    /// Hertz.
+    pub sample_rate: u32,
+    /// Channels.
+    pub channels: usize,
+    /// Samples a channel.
+    pub frames: usize,
+}
+
 /// What was written for one sample.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -68,6 +79,10 @@ pub struct Written {
     pub png: PathBuf,
     /// What it is like.
     pub check: SoundCheck,
+    /// Width and height of the picture.
+    pub pixels: [u32; 2],
+    /// Rate, channels and length of the sound.
+    pub sound: SoundFacts,
 }
 
 impl Renderer {
@@ -131,8 +146,14 @@ impl Renderer {
             wav::write(&wav_path, &sound.channels, self.sample_rate, SampleFormat::Pcm16, &notes)?;
             let picture = picture::spectrogram(&sound.magnitude_db, height, width)?;
             picture::save(&png_path, &picture)?;
+            let facts = SoundFacts {
+                sample_rate: self.sample_rate,
+                channels: sound.channels.len(),
+                frames: sound.channels.first().map_or(0, Vec::len),
+            };
+            let pixels = [picture.width(), picture.height()];
             pictures.push(picture);
-            written.push(Written { wav: wav_path, png: png_path, check: sound.check });
+            written.push(Written { wav: wav_path, png: png_path, check: sound.check, pixels, sound: facts });
         }
         if pictures.len() > 1 {
             picture::save(&folder.join(format!("{name}.png")), &picture::grid(&pictures, 2))?;

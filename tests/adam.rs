@@ -97,7 +97,7 @@ fn check_first_step<B: Backend>(b: &B) {
 fn check_zero_gradient<B: Backend>(b: &B) {
     let still = AdamStep { weight_decay: 0.0, ..step(1, 0) };
     let state = State::new(&random(1, 33));
-    let after = device_update(b, &state, &vec![0.0; 33], still);
+    let after = device_update(b, &state, &[0.0; 33], still);
     assert_eq!(after.weights, state.weights, "no gradient, no decay: nothing moves, nothing is NaN");
     assert_eq!(after.second, vec![0.0; 33]);
 }

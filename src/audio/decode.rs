@@ -8,8 +8,8 @@ use super::resample::Resampler;
 use super::source::Source;
 use crate::error::{Error, Result};
 
-/// Decoded sound looked at before the mix is decided, in seconds.
-const LOOK_AHEAD_SECONDS: usize = 10;
+/// Samples of all channels together that are looked at before the mix is decided: 24 s of CD sound, 8 MiB.
+const LOOK_AHEAD_SAMPLES: usize = 1 << 21;
 /// Peaks of a float recording up to this are left alone (decoders of lossy formats overshoot); above, the
 /// recording was never meant to be played at this level and is scaled down as a whole.
 const LOUDEST_PEAK: f32 = 4.0;
@@ -209,13 +209,13 @@ fn safe_gain(path: &Path, source: &mut Source) -> Result<f32> {
     Ok(1.0 / peak)
 }
 
-/// The first seconds, which decide the mix; at least one block.
+/// The beginning, which decides the mix; at least one block.
 fn look_ahead(path: &Path, source: &mut Source) -> Result<Vec<Vec<Vec<f32>>>> {
     let mut blocks = Vec::new();
-    let mut frames = 0;
-    let mut planes = Vec::new();
-    while frames <= LOOK_AHEAD_SECONDS * source.info.sample_rate as usize && source.next_block(&mut planes)? {
-        frames += planes[0].len();
+    let mut samples = 0;
+    let mut planes: Vec<Vec<f32>> = Vec::new();
+    while samples < LOOK_AHEAD_SAMPLES && source.next_block(&mut planes)? {
+        samples += planes.iter().map(Vec::len).sum::<usize>();
         blocks.push(std::mem::take(&mut planes));
     }
     if blocks.is_empty() {

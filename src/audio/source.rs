@@ -14,6 +14,7 @@ use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::{MetadataRevision, StandardTag};
+use symphonia::core::units::Duration;
 
 use super::decode::SourceInfo;
 use super::riff::PatchedFile;
@@ -39,7 +40,10 @@ pub(crate) struct Source {
     /// What the file says about itself.
     pub(crate) info: SourceInfo,
     declared_frames: Option<u64>,
+    length_is_estimated: bool,
     decoded_frames: u64,
+    /// Frames after the declared end, which the decoder drops.
+    left_out_frames: u64,
     skipped_packets: usize,
     streams: usize,
     ended: bool,
@@ -67,11 +71,14 @@ impl Source {
             .probe(&hint, stream, Default::default(), Default::default())
             .map_err(|error| Error::audio(path, probe_failure(&error)))?;
         let (track, parameters) = audio_track(path, format.as_ref())?;
-        let (track_id, declared_frames) = (track.id, track.num_frames);
+        let container = format.format_info().short_name;
+        let length_is_estimated = length_is_estimated(container, &track);
+        let declared_frames = track.num_frames.filter(|_| !length_is_estimated);
+        let track_id = track.id;
         let decoder = make_decoder(path, &parameters)?;
         let mut info = SourceInfo {
             codec: decoder.codec_info().short_name.to_owned(),
-            container: format.format_info().short_name.to_owned(),
+            container: container.to_owned(),
             sample_rate: parameters.sample_rate.unwrap_or(0),
             channels: parameters.channels.as_ref().map_or(0, Channels::count),
             declared_seconds: declared_seconds(&track),
@@ -94,7 +101,9 @@ impl Source {
             channels,
             info,
             declared_frames,
+            length_is_estimated,
             decoded_frames,
+            left_out_frames: 0,
             skipped_packets,
             streams: 1,
             ended,
@@ -125,7 +134,7 @@ impl Source {
     fn decode_block(&mut self, planes: &mut Vec<Vec<f32>>) -> Result<bool> {
         let mut failures = 0;
         while failures < MAX_CONSECUTIVE_ERRORS {
-            let packet = match self.format.next_packet() {
+            let mut packet = match self.format.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
                 Err(SymphoniaError::ResetRequired) => {
@@ -147,8 +156,12 @@ impl Source {
             if packet.track_id != self.track_id {
                 continue;
             }
+            if self.length_is_estimated {
+                packet.trim_end = Duration::ZERO;
+            }
             match self.decoder.decode(&packet) {
-                Ok(block) if block.is_empty() => {}
+                // What a packet after the declared end has trimmed counts from that end on.
+                Ok(block) if block.is_empty() => self.left_out_frames = packet.trim_end.get(),
                 Ok(block) => {
                     match take_block(&self.path, &block, &mut self.info, &mut self.channels, planes)? {
                         Taken::Fits => {
@@ -191,6 +204,11 @@ impl Source {
             self.warnings.push("its end is missing or damaged: probably cut short".into());
         }
         let rate = f64::from(self.info.sample_rate.max(1));
+        if self.left_out_frames as f64 > rate {
+            let seconds = self.left_out_frames as f64 / rate;
+            self.warnings
+                .push(format!("{seconds:.1} s after the end that its header declares were left out"));
+        }
         let (declared, decoded) = (self.declared_frames.unwrap_or(0) as f64, self.decoded_frames as f64);
         // Encoder padding makes lengths differ by some thousand frames in healthy files.
         if declared - decoded > (0.01 * declared).max(0.1 * rate) {
@@ -291,7 +309,7 @@ fn audio_track(path: &Path, format: &dyn FormatReader) -> Result<(Track, AudioCo
     match track.map(|track| (track.clone(), track.codec_params.clone())) {
         Some((track, Some(CodecParameters::Audio(audio)))) => Ok((track, audio)),
         _ if format.tracks().is_empty() => Err(Error::audio(path, "holds no track (cut off in its header?)")),
-        _ => Err(Error::audio(path, "holds no audio track that can be decoded")),
+        _ => Err(Error::audio(path, sniff::unsupported(path, "what it holds"))),
     }
 }
 
@@ -308,7 +326,7 @@ fn make_decoder(path: &Path, parameters: &AudioCodecParameters) -> Result<Box<dy
             well_known::CODEC_ID_DCA => "DTS",
             well_known::CODEC_ID_TRUEHD => "TrueHD",
             CODEC_ID_NULL_AUDIO => "its codec",
-            _ => return Error::audio(path, format!("cannot be decoded: {error}")),
+            _ => &format!("this kind of sound ({error})"),
         };
         Error::audio(path, sniff::unsupported(path, name))
     })
@@ -341,9 +359,16 @@ fn probe_failure(error: &SymphoniaError) -> String {
     }
 }
 
+/// Whether the track's length is symphonia's guess from the first frames' bit rate, as for MP3 without a
+/// Xing header with LAME's delay: with a variable bit rate it cuts such a file short.
+fn length_is_estimated(container: &str, track: &Track) -> bool {
+    container.starts_with("mp") && track.delay.is_none() && track.padding.is_none()
+}
+
 fn declared_seconds(track: &Track) -> Option<f64> {
     let rate = track.codec_params.as_ref()?.audio()?.sample_rate.filter(|&rate| rate > 0)?;
-    track.num_frames.map(|frames| frames as f64 / f64::from(rate))
+    let frames = track.num_frames.filter(|&frames| frames > 0)?;
+    Some(frames as f64 / f64::from(rate))
 }
 
 /// Tags of every metadata revision. Those at the end of the file (ID3v1, cut to 30 characters) come first,

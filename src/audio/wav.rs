@@ -64,7 +64,7 @@ pub fn write(
     let notes = notes.chunks();
     let header = header(channels.len(), sample_rate, format);
     let data_bytes = frames as u64 * channels.len() as u64 * u64::from(format.bytes());
-    let riff_bytes = 4 + header.len() as u64 + notes.len() as u64 + 8 + data_bytes + (data_bytes & 1);
+    let riff_bytes = 4 + header.len() as u64 + notes.len() as u64 + 8 + data_bytes;
     let riff_bytes = u32::try_from(riff_bytes)
         .map_err(|_| Error::format(path, "the sound is longer than a WAV file can hold (4 GB)"))?;
     write_atomic(path, |out| {
@@ -75,8 +75,8 @@ pub fn write(
         out.write_all(&notes)?;
         out.write_all(b"data")?;
         out.write_all(&(data_bytes as u32).to_le_bytes())?;
-        write_samples(out, channels, format)?;
-        out.write_all(&[0][..(data_bytes & 1) as usize])
+        // Both formats have an even number of bytes a sample: no padding.
+        write_samples(out, channels, format)
     })
 }
 

@@ -82,7 +82,7 @@ pub struct PrepareArgs {
 ///
 /// # Errors
 /// As [`prepare`]; each is one line.
-pub fn run(args: PrepareArgs, stop: &AtomicBool) -> Result<()> {
+pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
     let config = DatasetConfig { representation: args.representation_config(), cut: args.cut_config() };
     if let Some(seconds) = args.seconds {
         let RepresentationConfig { image: [_, width], hop, sample_rate, .. } = config.representation;
@@ -92,11 +92,11 @@ pub fn run(args: PrepareArgs, stop: &AtomicBool) -> Result<()> {
         );
     }
     let options = PrepareOptions {
-        sources: args.source,
-        out: args.out,
+        sources: args.source.clone(),
+        out: args.out.clone(),
         config,
         validation: args.validation,
-        caption_column: args.caption_column,
+        caption_column: args.caption_column.clone(),
         strict: args.strict,
         prune: args.prune,
     };
@@ -221,10 +221,11 @@ enum StorageArg {
 
 /// A bar for the phase under way. indicatif draws nothing where stderr is no terminal.
 #[derive(Default)]
-struct Bar(Mutex<Option<ProgressBar>>);
+pub struct Bar(Mutex<Option<ProgressBar>>);
 
 impl Bar {
-    fn finish(&self) {
+    /// Takes the bar away.
+    pub fn finish(&self) {
         if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             bar.finish_and_clear();
         }

@@ -1,7 +1,10 @@
-//! Matrix products: `c = a b` and `c += a b` on strided views, on one thread or on all.
+//! Matrix products: `c = a b` and `c += a b` on strided views, on one thread or on all. b is packed once and shared
+//! by all threads; a is packed a tile at a time by the task that needs it. How c is cut into tiles depends on
+//! its shape only.
 
 use rayon::prelude::*;
 
+use super::microkernel::{Block, MR, NR, multiply, pack_a, pack_b_panel};
 use super::scratch::with_scratch;
 use crate::backend::{MatmulDims, Write};
 
@@ -32,53 +35,97 @@ impl<'a> Matrix<'a> {
         let first = row * self.row_stride + column * self.column_stride;
         Self { data: &self.data[first.min(self.data.len())..], ..self }
     }
+}
 
-    /// Whether all of a `rows x columns` matrix lies inside the slice.
-    fn holds(&self, rows: usize, columns: usize) -> bool {
-        let last = (rows.max(1) - 1) * self.row_stride + (columns.max(1) - 1) * self.column_stride;
-        rows == 0 || columns == 0 || last < self.data.len()
+/// A right operand `[inner, columns]` packed for the microkernel: panels of [`NR`] columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    panels: &'a [f32],
+    /// Distance between panels.
+    stride: usize,
+    inner: usize,
+    columns: usize,
+}
+
+/// Floats that a packed `[inner, columns]` matrix takes.
+pub fn packed_len(inner: usize, columns: usize) -> usize {
+    inner * columns.next_multiple_of(NR)
+}
+
+impl<'a> Packed<'a> {
+    /// Packs b `[inner, columns]` into `to`, `packed_len` floats, on the calling thread.
+    pub fn pack(to: &'a mut [f32], b: Matrix, inner: usize, columns: usize) -> Self {
+        if inner > 0 {
+            let panels = to.chunks_exact_mut(inner * NR).enumerate();
+            panels.for_each(|(i, panel)| pack_b_panel(panel, b.from(0, i * NR), NR.min(columns - i * NR)));
+        }
+        Self { panels: to, stride: inner * NR, inner, columns }
+    }
+
+    /// As `pack`, on all threads.
+    fn pack_parallel(to: &'a mut [f32], b: Matrix, inner: usize, columns: usize) -> Self {
+        if inner > 0 {
+            let panels = to.par_chunks_exact_mut(inner * NR).enumerate();
+            panels.for_each(|(i, panel)| pack_b_panel(panel, b.from(0, i * NR), NR.min(columns - i * NR)));
+        }
+        Self { panels: to, stride: inner * NR, inner, columns }
+    }
+
+    /// Rows `first .. first + count`.
+    pub fn rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.inner, "rows that b does not have");
+        Self { panels: &self.panels[first * NR..], inner: count, ..self }
+    }
+
+    /// Columns `first .. first + count`; `first` is a multiple of [`NR`].
+    pub fn columns(self, first: usize, count: usize) -> Self {
+        assert!(first.is_multiple_of(NR) && first + count <= self.columns, "columns that b does not have");
+        Self { panels: &self.panels[first / NR * self.stride..], columns: count, ..self }
     }
 }
 
-/// `c = a b` or `c += a b` on the calling thread; c `[rows, columns]` with rows `c_stride` apart,
-/// a `[rows, inner]`, b `[inner, columns]`.
-#[expect(unsafe_code, reason = "matrixmultiply takes pointers")]
-pub fn serial(c: &mut [f32], c_stride: usize, write: Write, a: Matrix, b: Matrix, dims: MatmulDims) {
-    let MatmulDims { rows, columns, inner } = dims;
+/// Depth of a block of the sum: a panel of b of this depth takes half of a first-level cache.
+const DEPTH: usize = 256;
+/// Rows of c that are computed together: their part of a takes a tenth of a second-level cache.
+const TILE_ROWS: usize = 48;
+
+/// `c = a b` or `c += a b` on the calling thread; c `[rows, b's columns]` with rows `c_stride` apart,
+/// a `[rows, b's inner]`.
+pub fn serial_packed(c: &mut [f32], c_stride: usize, write: Write, a: Matrix, b: Packed, rows: usize) {
+    let Packed { inner, columns, .. } = b;
     if rows == 0 || columns == 0 {
         return;
     }
-    assert!(rows == 1 || c_stride >= columns, "rows of c overlap");
-    assert!(Matrix::rows(c, c_stride).holds(rows, columns), "c is too short");
-    assert!(a.holds(rows, inner), "a is too short");
-    assert!(b.holds(inner, columns), "b is too short");
-    let beta = if write == Write::Add { 1.0 } else { 0.0 };
-    // SAFETY: `holds` was asserted for all three views, so every element that sgemm addresses with these
-    // dimensions and strides lies inside its slice (slices are at most isize::MAX bytes, so the strides of
-    // elements that are addressed fit isize; a stride that is never multiplied may be anything). c is a
-    // unique borrow whose rows do not overlap (asserted), and a and b are shared borrows, so c aliases neither.
-    unsafe {
-        matrixmultiply::sgemm(
-            rows,
-            inner,
-            columns,
-            1.0,
-            a.data.as_ptr(),
-            a.row_stride as isize,
-            a.column_stride as isize,
-            b.data.as_ptr(),
-            b.row_stride as isize,
-            b.column_stride as isize,
-            beta,
-            c.as_mut_ptr(),
-            c_stride as isize,
-            1,
-        );
-    }
+    with_scratch(TILE_ROWS.min(rows.next_multiple_of(MR)) * DEPTH.min(inner), |packed| {
+        for row in (0..rows).step_by(TILE_ROWS) {
+            let rows = TILE_ROWS.min(rows - row);
+            let mut tile = Block { data: &mut c[row * c_stride..], stride: c_stride, rows, columns };
+            // At least once: a sum of nothing is 0.
+            for k in (0..inner.max(1)).step_by(DEPTH) {
+                let depth = DEPTH.min(inner - k);
+                let packed = &mut packed[..rows.next_multiple_of(MR) * depth];
+                if depth > 0 {
+                    pack_a(packed, a.from(row, k), rows, depth);
+                }
+                let write = if k == 0 { write } else { Write::Add };
+                multiply(&mut tile, write, packed, b.rows(k, depth).panels, b.stride, depth);
+            }
+        }
+    });
 }
 
-/// Rows of c that one task computes.
-const TILE_ROWS: usize = 192;
+/// As [`serial_packed`], with b `[inner, columns]` not yet packed.
+pub fn serial(c: &mut [f32], c_stride: usize, write: Write, a: Matrix, b: Matrix, dims: MatmulDims) {
+    with_scratch(packed_len(dims.inner, dims.columns), |packed| {
+        let b = Packed::pack(packed, b, dims.inner, dims.columns);
+        serial_packed(c, c_stride, write, a, b, dims.rows);
+    });
+}
+
+/// Calls `work` with b `[inner, columns]`, packed on all threads.
+pub fn with_packed<R>(b: Matrix, inner: usize, columns: usize, work: impl FnOnce(Packed) -> R) -> R {
+    with_scratch(packed_len(inner, columns), |packed| work(Packed::pack_parallel(packed, b, inner, columns)))
+}
 
 /// `c = a b` or `c += a b` on all threads, c dense.
 pub fn parallel(c: &mut [f32], write: Write, a: Matrix, b: Matrix, dims: MatmulDims) {
@@ -99,12 +146,14 @@ pub fn parallel_with<T: RowTiles>(
     if dims.columns == 0 {
         return;
     }
-    let tile_len = TILE_ROWS * dims.columns;
-    let tiles = c.par_chunks_mut(tile_len).zip(beside.tiles(tile_len));
-    tiles.enumerate().for_each(|(i, (tile, beside))| {
-        let rows = tile.len() / dims.columns;
-        serial(tile, dims.columns, write, a.from(i * TILE_ROWS, 0), b, MatmulDims { rows, ..dims });
-        epilogue(tile, beside);
+    with_packed(b, dims.inner, dims.columns, |b| {
+        let tile_len = TILE_ROWS * dims.columns;
+        let tiles = c.par_chunks_mut(tile_len).zip(beside.tiles(tile_len));
+        tiles.enumerate().for_each(|(i, (tile, beside))| {
+            let rows = tile.len() / dims.columns;
+            serial_packed(tile, dims.columns, write, a.from(i * TILE_ROWS, 0), b, rows);
+            epilogue(tile, beside);
+        });
     });
 }
 
@@ -141,18 +190,25 @@ const TASKS: usize = 16;
 /// depends on the dimensions only; the partial results are added in order.
 pub fn parallel_split(c: &mut [f32], a: Matrix, b: Matrix, dims: MatmulDims) {
     let tiles = dims.rows.div_ceil(TILE_ROWS);
-    let pieces = TASKS.div_ceil(tiles.max(1)).min(dims.inner / MIN_SPLIT).max(1);
-    if pieces == 1 || c.is_empty() {
+    let pieces = TASKS.div_ceil(tiles.max(1)).min(dims.inner / MIN_SPLIT);
+    if pieces <= 1 || c.is_empty() {
         return parallel(c, Write::Add, a, b, dims);
     }
-    let piece = dims.inner.div_ceil(pieces);
-    with_scratch(pieces * c.len(), |partial| {
-        partial.par_chunks_mut(c.len()).enumerate().for_each(|(i, partial)| {
-            let inner = piece.min(dims.inner.saturating_sub(i * piece));
-            let (a, b) = (a.from(0, i * piece), b.from(i * piece, 0));
-            parallel(partial, Write::Replace, a, b, MatmulDims { inner, ..dims });
+    let piece = dims.inner.div_ceil(pieces).next_multiple_of(DEPTH);
+    let pieces = dims.inner.div_ceil(piece);
+    with_packed(b, dims.inner, dims.columns, |b| {
+        with_scratch(pieces * c.len(), |partial| {
+            partial.par_chunks_mut(c.len()).enumerate().for_each(|(i, partial)| {
+                let first = i * piece;
+                let (a, b) = (a.from(0, first), b.rows(first, piece.min(dims.inner - first)));
+                let tiles = partial.par_chunks_mut(TILE_ROWS * dims.columns).enumerate();
+                tiles.for_each(|(j, tile)| {
+                    let rows = tile.len() / dims.columns;
+                    serial_packed(tile, dims.columns, Write::Replace, a.from(j * TILE_ROWS, 0), b, rows);
+                });
+            });
+            add_in_order(c, partial);
         });
-        add_in_order(c, partial);
     });
 }
 

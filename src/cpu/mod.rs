@@ -12,6 +12,7 @@ pub mod gemm;
 pub mod loss;
 pub mod matmul;
 pub mod memory;
+pub mod microkernel;
 pub mod noise;
 pub mod norm;
 pub mod patch;

@@ -97,7 +97,7 @@ const LANES: usize = 16;
 
 /// The sum of x, in a fixed order.
 fn sum(x: &[f32]) -> f32 {
-    Arch::new().dispatch(|| x.chunks(SUM_CHUNK).map(|chunk| sum_chunk(chunk)).sum())
+    Arch::new().dispatch(|| x.chunks(SUM_CHUNK).map(sum_chunk).sum())
 }
 
 #[inline(always)]

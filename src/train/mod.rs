@@ -3,8 +3,13 @@
 pub mod checkpoint;
 pub mod cost;
 pub mod estimate;
+pub mod journal;
+pub mod log;
 pub mod memory;
 pub mod optimizer;
 pub mod parity;
+pub mod run;
 pub mod step;
+pub mod tensorboard;
 pub mod tensors;
+pub mod validate;

@@ -1,0 +1,208 @@
+//! The kernels that a train step is made of, with GFLOP/s and the fraction of the machine's FMA peak:
+//! `cargo bench --bench kernels [-- FILTER]`. What the shapes are: docs/performance.md.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dit_engine::backend::*;
+use dit_engine::cpu::Cpu;
+
+/// (inner, columns) of the linear layers of the 256 and 384 wide models: qkv, out, MLP up, MLP down.
+const LAYERS: [(usize, usize); 8] =
+    [(256, 768), (256, 256), (256, 1024), (1024, 256), (384, 1152), (384, 384), (384, 1536), (1536, 384)];
+const TOKENS: [usize; 2] = [2048, 4096];
+
+/// Multiply-adds that one thread can keep in flight: 12 registers of 8, twice over on wider machines.
+const LANES: usize = 96;
+/// Multiply-adds a measurement of the peak makes on each lane.
+const STEPS: usize = 1 << 18;
+
+fn multiply_add(lanes: &mut [f32; LANES], factor: f32) {
+    pulp::Arch::new().dispatch(|| {
+        let mut sums = *lanes;
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = sum.mul_add(factor, 1.0);
+            }
+        }
+        *lanes = sums;
+    });
+}
+
+/// FLOP/s of multiply-adds in registers on all threads: what no kernel can exceed.
+fn fma_peak() -> f64 {
+    let once = || {
+        let start = Instant::now();
+        rayon::broadcast(|_| {
+            let mut lanes = [1.0; LANES];
+            multiply_add(&mut lanes, black_box(0.5));
+            black_box(lanes);
+        });
+        let flops = 2 * LANES * STEPS * rayon::current_num_threads();
+        flops as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..20).map(|_| once()).fold(0.0, f64::max)
+}
+
+/// Benchmarks of one run, with the peak they are held against.
+struct Bench<'a> {
+    criterion: &'a mut Criterion,
+    peak: f64,
+}
+
+impl Bench<'_> {
+    /// Measures `work`, which does `flops` operations, and prints its speed below criterion's lines.
+    fn run(&mut self, name: &str, flops: f64, mut work: impl FnMut()) {
+        let times: RefCell<Vec<f64>> = RefCell::default();
+        let mut group = self.criterion.benchmark_group("kernels");
+        group.sample_size(15).warm_up_time(Duration::from_millis(200));
+        group.measurement_time(Duration::from_millis(800)).throughput(Throughput::Elements(flops as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let mut total = Duration::ZERO;
+                for _ in 0..iterations {
+                    let start = Instant::now();
+                    work();
+                    let time = start.elapsed();
+                    times.borrow_mut().push(time.as_secs_f64());
+                    total += time;
+                }
+                total
+            });
+        });
+        group.finish();
+        let mut times = times.into_inner();
+        if times.is_empty() {
+            return; // filtered out
+        }
+        times.sort_by(f64::total_cmp);
+        for (what, seconds) in [("median", times[times.len() / 2]), ("best", times[0])] {
+            let (speed, part) = (flops / seconds / 1e9, 100.0 * flops / seconds / self.peak);
+            println!("RESULT {name} {what}: {:.3} ms, {speed:.1} GFLOP/s, {part:.0}% of peak", seconds * 1e3);
+        }
+    }
+}
+
+/// Numbers in [-1, 1], different for each `seed`.
+fn random(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i + seed) as f32 * 12.9898).sin()).collect()
+}
+
+fn matmul(bench: &mut Bench, cpu: &Cpu) {
+    for rows in TOKENS {
+        for (inner, columns) in LAYERS {
+            let dims = MatmulDims { rows, columns, inner };
+            let flops = 2.0 * (rows * columns * inner) as f64;
+            let (x, w) = (random(rows * inner, 0), random(columns * inner, 1));
+            let (mut y, mut dx, mut dw) = (random(rows * columns, 2), x.clone(), w.clone());
+            let (mut bias, shape) = (vec![0.0; columns], format!("{rows}x{inner}x{columns}"));
+            bench.run(&format!("matmul_forward {shape}"), flops, || {
+                cpu.matmul_forward(&mut y, None, &x, &w, Some(&bias), Activation::Identity, dims);
+            });
+            bench.run(&format!("matmul_backward_input {shape}"), flops, || {
+                cpu.matmul_backward_input(&mut dx, Write::Replace, &y, &w, dims);
+            });
+            bench.run(&format!("matmul_backward_weight {shape}"), flops, || {
+                cpu.matmul_backward_weight(&mut dw, Some(&mut bias), &y, &x, dims);
+            });
+        }
+    }
+}
+
+/// The first layer of an MLP with its activation, saving what backward needs.
+fn matmul_fused(bench: &mut Bench, cpu: &Cpu) {
+    let dims = MatmulDims { rows: 2048, columns: 1024, inner: 256 };
+    let (x, w) = (random(dims.rows * dims.inner, 0), random(dims.columns * dims.inner, 1));
+    let (mut y, mut pre) = (vec![0.0; dims.rows * dims.columns], vec![0.0; dims.rows * dims.columns]);
+    let bias = vec![0.1; dims.columns];
+    let flops = 2.0 * (dims.rows * dims.columns * dims.inner) as f64;
+    bench.run("matmul_forward_gelu 2048x256x1024", flops, || {
+        cpu.matmul_forward(&mut y, Some(&mut pre), &x, &w, Some(&bias), Activation::Gelu, dims);
+    });
+}
+
+fn attention(bench: &mut Bench, cpu: &Cpu) {
+    for (batch, heads, tokens) in [(4, 4, 256), (8, 4, 256), (4, 6, 1024), (1, 4, 6592)] {
+        let dims = AttentionDims { batch, tokens, heads, head_dim: 64 };
+        let len = batch * tokens * dims.dim();
+        let (qkv, dout) = (random(3 * len, 0), random(len, 1));
+        let (mut out, mut lse) = (vec![0.0; len], vec![0.0; batch * heads * tokens]);
+        let (mut dqkv, product) = (qkv.clone(), 2.0 * (len * tokens) as f64);
+        let name = format!("B{batch} H{heads} N{tokens} D64");
+        bench.run(&format!("attention_forward {name}"), 2.0 * product, || {
+            cpu.attention_forward(&mut out, &mut lse, &qkv, dims);
+        });
+        bench.run(&format!("attention_backward {name}"), 5.0 * product, || {
+            cpu.attention_backward(&mut dqkv, &dout, &out, &lse, &qkv, dims);
+        });
+    }
+}
+
+fn patch(bench: &mut Bench, cpu: &Cpu) {
+    let large = PatchDims {
+        batch: 8,
+        channels: 2,
+        height: 512,
+        width: 512,
+        patch_height: 32,
+        patch_width: 32,
+        dim: 256,
+    };
+    let wide = PatchDims {
+        batch: 4,
+        channels: 2,
+        height: 512,
+        width: 256,
+        patch_height: 16,
+        patch_width: 8,
+        dim: 384,
+    };
+    let seed = PatchDims {
+        batch: 1,
+        channels: 2,
+        height: 412,
+        width: 256,
+        patch_height: 4,
+        patch_width: 4,
+        dim: 256,
+    };
+    for (name, dims) in [("32x32", large), ("16x8", wide), ("4x4", seed)] {
+        let flops = 2.0 * (dims.batch * dims.tokens() * dims.dim * dims.patch_len()) as f64;
+        let mut image = random(dims.image_len(), 0);
+        let mut tokens = random(dims.batch * dims.tokens() * dims.dim, 1);
+        let mut weight = random(dims.dim * dims.patch_len(), 2);
+        let (mut bias, mut channel_bias) = (vec![0.0; dims.dim], vec![0.0; dims.channels]);
+        bench.run(&format!("patch_embed_forward {name}"), flops, || {
+            cpu.patch_embed_forward(&mut tokens, &image, &weight, &bias, dims);
+        });
+        bench.run(&format!("patch_embed_backward_weight {name}"), flops, || {
+            cpu.patch_embed_backward_weight(&mut weight, &mut bias, &tokens, &image, dims);
+        });
+        weight.fill(0.01);
+        bench.run(&format!("patch_deembed_forward {name}"), flops, || {
+            cpu.patch_deembed_forward(&mut image, &tokens, &weight, &channel_bias, dims);
+        });
+        bench.run(&format!("patch_deembed_backward_weight {name}"), flops, || {
+            cpu.patch_deembed_backward_weight(&mut weight, &mut channel_bias, &image, &tokens, dims);
+        });
+        weight.fill(0.01);
+        bench.run(&format!("patch_deembed_backward_input {name}"), flops, || {
+            cpu.patch_deembed_backward_input(&mut tokens, Write::Replace, &image, &weight, dims);
+        });
+    }
+}
+
+fn kernels(criterion: &mut Criterion) {
+    let (cpu, peak) = (Cpu::new(), fma_peak());
+    println!("RESULT {}: FMA peak {:.1} GFLOP/s", cpu.name(), peak / 1e9);
+    let mut bench = Bench { criterion, peak };
+    matmul(&mut bench, &cpu);
+    matmul_fused(&mut bench, &cpu);
+    attention(&mut bench, &cpu);
+    patch(&mut bench, &cpu);
+}
+
+criterion_group!(benches, kernels);
+criterion_main!(benches);

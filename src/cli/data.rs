@@ -1,0 +1,119 @@
+//! Where the data of a run comes from: a prepared folder, a folder of songs prepared on the fly, or the demo corpus.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Result, bail};
+use dit_engine::config::RepresentationConfig;
+use dit_engine::dataset::config::{CutConfig, DatasetConfig};
+use dit_engine::dataset::demo::{DemoOptions, compose};
+use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
+use dit_engine::files::write_bytes_atomic;
+
+use super::{prepare as prepare_command, progress};
+
+/// Part of the artists that is held out when data is prepared on the fly.
+const VALIDATION: f64 = 0.1;
+/// In a run's folder: where its data lies.
+const REMEMBERED: &str = "data.path";
+
+/// An opened data set.
+pub struct Source {
+    /// Name for the run's folder.
+    pub name: String,
+    /// The data.
+    pub dataset: Dataset,
+}
+
+/// Opens `data`: a folder made by `prepare` as it is, anything else prepared into `data/NAME-HASH` first; without it
+/// the demo corpus, composed into `data/demo` first.
+pub fn open(
+    data: Option<&Path>,
+    representation: &RepresentationConfig,
+    stop: &'static AtomicBool,
+) -> Result<Source> {
+    let source = match data {
+        Some(path) if path.join("dataset.json").exists() => {
+            return Ok(Source { name: name_of(path), dataset: Dataset::open(path)? });
+        }
+        Some(path) if !path.exists() => bail!("--data: {} does not exist", path.display()),
+        Some(path) => path.to_path_buf(),
+        None => demo_corpus()?,
+    };
+    let name = name_of(&source);
+    let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
+    let out = Path::new("data").join(format!("{name}-{}", &config.fingerprint()[..8]));
+    let options = PrepareOptions {
+        sources: vec![source],
+        out: out.clone(),
+        config,
+        validation: VALIDATION,
+        caption_column: None,
+        strict: false,
+        prune: true,
+    };
+    let bar = prepare_command::Bar::default();
+    let prepared = prepare(&options, stop, &bar);
+    bar.finish();
+    let summary = prepared?;
+    if summary.encoded_seconds > 0.0 || !summary.skipped.is_empty() {
+        eprintln!("{summary}");
+    }
+    Ok(Source { name, dataset: Dataset::open(&out)? })
+}
+
+fn demo_corpus() -> Result<PathBuf> {
+    let folder = Path::new("data").join("demo");
+    let options = DemoOptions::default();
+    let bar = progress::bar(options.songs as u64, "composing");
+    compose(&folder, &options, &mut |done, _| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(folder)
+}
+
+fn name_of(path: &Path) -> String {
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let stem = if full.is_file() { full.file_stem() } else { full.file_name() };
+    stem.map_or("data".to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Notes in a run's folder where its data lies, for `--resume`.
+pub fn remember(run: &Path, data: &Path) -> Result<()> {
+    fs::create_dir_all(run)?;
+    let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
+    write_bytes_atomic(&run.join(REMEMBERED), data.as_os_str().as_encoded_bytes())?;
+    Ok(())
+}
+
+/// What [`remember`] noted.
+pub fn remembered(run: &Path) -> Result<Option<PathBuf>> {
+    match fs::read_to_string(run.join(REMEMBERED)) {
+        Ok(path) => Ok(Some(PathBuf::from(path))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The run under `runs` whose last checkpoint is the youngest.
+pub fn latest_run(runs: &Path) -> Result<PathBuf> {
+    let age = |folder: &PathBuf| {
+        fs::metadata(folder.join("checkpoints/last.safetensors")).and_then(|data| data.modified()).ok()
+    };
+    let folders = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
+    let latest = folders.filter_map(|folder| Some((age(&folder)?, folder))).max();
+    match latest {
+        Some((_, folder)) => Ok(folder),
+        None => {
+            bail!("--resume: there is no run with a checkpoint in {}; name one with --out", runs.display())
+        }
+    }
+}
+
+/// A checkpoint file, or the last one of a run's folder.
+pub fn checkpoint_path(given: &Path) -> Result<PathBuf> {
+    let path = if given.is_dir() { given.join("checkpoints/last.safetensors") } else { given.to_path_buf() };
+    if !path.is_file() {
+        bail!("--checkpoint: {} does not exist", path.display());
+    }
+    Ok(path)
+}

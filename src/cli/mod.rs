@@ -1,0 +1,114 @@
+//! The command line: one file a subcommand. Flags become configs, nothing else.
+
+pub mod data;
+pub mod prepare;
+pub mod preset;
+pub mod progress;
+pub mod step;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dit_engine::config::{Config, Overrides};
+
+/// Trains a Diffusion Transformer on spectrograms of music and generates music with it.
+///
+/// `dit-engine train` alone composes its own small corpus, trains on it and leaves music in runs/. Exit codes: 0 done,
+/// 1 failed (one line says why), 2 wrong arguments, 130 stopped by Ctrl-C with everything saved.
+#[derive(Parser, Debug)]
+#[command(version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Prepare(prepare::PrepareArgs),
+    Preset(preset::PresetArgs),
+    Step(step::StepArgs),
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// A GPU where there is one this build can use, else the CPU
+    Auto,
+    /// The processor, all cores (RAYON_NUM_THREADS sets how many)
+    Cpu,
+}
+
+/// The flags that make a configuration.
+#[derive(Args, Debug)]
+pub struct ConfigArgs {
+    /// Preset to start from: demo, small, base, large or seed [default: demo]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// TOML file with keys that override the preset's; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// One key, such as model.depth=6; may be given several times; `dit-engine preset NAME` prints all keys
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The overrides in the order: files, then settings.
+    pub fn overrides(&self) -> Result<Overrides> {
+        let mut overrides = Overrides::default();
+        for file in &self.config {
+            overrides.add_file(file)?;
+        }
+        for setting in &self.set {
+            overrides.add_setting(setting)?;
+        }
+        Ok(overrides)
+    }
+
+    /// The preset with the overrides.
+    pub fn resolve(&self, overrides: &Overrides) -> Result<Config> {
+        Ok(Config::resolve(self.preset_name(), overrides)?)
+    }
+
+    /// The preset's name.
+    pub fn preset_name(&self) -> &str {
+        self.preset.as_deref().unwrap_or("demo")
+    }
+
+    /// Whether any of the flags was given.
+    pub fn given(&self) -> bool {
+        self.preset.is_some() || !self.config.is_empty() || !self.set.is_empty()
+    }
+}
+
+/// Set by the first Ctrl-C (or SIGTERM); the second ends the program at once.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs a command line; the result is the exit code of a run that did not fail.
+///
+/// # Errors
+/// What the library could not do, with context, for one line on stderr.
+pub fn run(cli: Cli) -> Result<u8> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot install the Ctrl-C handler")?;
+    match cli.command {
+        Command::Prepare(args) => prepare::run(&args, &STOP),
+        Command::Preset(args) => preset::run(&args),
+        Command::Step(args) => step::run(&args),
+    }
+    .map(|()| 0)
+}
+
+/// Fails when a flag that must be at least 1 is 0.
+pub fn at_least_one(flag: &str, value: usize) -> Result<usize> {
+    if value == 0 {
+        bail!("{flag}: is 0; it must be at least 1");
+    }
+    Ok(value)
+}
