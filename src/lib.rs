@@ -16,6 +16,7 @@ pub mod diffusion;
 pub mod dit;
 pub mod error;
 pub mod files;
+pub mod inspect;
 pub mod meter;
 pub mod ops;
 pub mod params;

@@ -14,7 +14,7 @@ fn config() -> Config {
     }
     let mut config = Config::resolve("demo", &overrides).unwrap();
     config.model.block = BlockKind::AdalnZero;
-    config.train.seed = u64::MAX;
+    config.train.seed = i64::MAX as u64;
     config
 }
 
@@ -94,13 +94,24 @@ fn the_file_is_a_safetensors_file_with_named_tensors() {
     assert_eq!(tensors.tensor("data.mean").unwrap().shape(), [1, 8]);
 }
 
-/// Saves, lets `change` spoil the bytes, and returns what loading says.
+/// The bytes of [`checkpoint`], saved once.
+fn saved_bytes() -> Vec<u8> {
+    static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let save = || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        let saved = checkpoint();
+        saved.save(&path, &layout(&saved.config)).unwrap();
+        fs::read(&path).unwrap()
+    };
+    BYTES.get_or_init(save).clone()
+}
+
+/// Takes a good file, lets `change` spoil the bytes, and returns what loading says.
 fn spoilt(change: impl FnOnce(&mut Vec<u8>)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c");
-    let saved = checkpoint();
-    saved.save(&path, &layout(&saved.config)).unwrap();
-    let mut bytes = fs::read(&path).unwrap();
+    let mut bytes = saved_bytes();
     change(&mut bytes);
     fs::write(&path, bytes).unwrap();
     let error = Checkpoint::load(&path).unwrap_err().to_string();
@@ -130,8 +141,8 @@ fn each_damage_is_named() {
         spoilt(|bytes| replace(bytes, "adam.first.patch_embed.bias", "adam.first.patch_embed.bios"));
     assert_eq!(missing, "holds no tensor `adam.first.patch_embed.bias`");
     let shape = spoilt(|bytes| replace(bytes, "\"shape\":[36,12]", "\"shape\":[12,36]"));
-    assert_eq!(shape, "`weights.blocks.0.attn.qkv.weight` has shape [12, 36]; this model needs [36, 12]");
-    let kind = spoilt(|bytes| replace(bytes, "dit-engine checkpoint", "dit-engine something"));
+    assert_eq!(shape, "`adam.first.blocks.0.attn.qkv.weight` has shape [12, 36]; this model needs [36, 12]");
+    let kind = spoilt(|bytes| replace(bytes, "dit-engine checkpoint", "dit-engine some thing"));
     assert!(kind.contains("no checkpoint of dit-engine"), "{kind}");
     let step = spoilt(|bytes| replace(bytes, "\"step\":\"1234\"", "\"step\":\"-123\""));
     assert_eq!(step, "`step` in its metadata is \"-123\", not a number");
@@ -141,12 +152,24 @@ fn each_damage_is_named() {
 
 #[test]
 fn a_configuration_that_asks_for_the_moon_is_refused_unbuilt() {
-    let width = |bytes: &mut Vec<u8>| {
-        replace(bytes, "image = [8, 12]\\nchannels = 1", "image=[8,4444444444]\\nchannels=1")
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let saying = |change: &dyn Fn(&mut Config)| {
+        let mut saved = checkpoint();
+        change(&mut saved.config);
+        tensors::write(&path, &saved.facts(), &[]).unwrap();
+        Checkpoint::load(&path).unwrap_err().to_string()
     };
-    assert!(spoilt(width).contains("more patches than this machine"));
-    let depth = |bytes: &mut Vec<u8>| replace(bytes, "depth = 1\\nheads = 3", "depth=111111\\nheads=3");
-    assert!(spoilt(depth).contains("more parameters than the file holds"));
+    let more = "more parameters than the file holds";
+    assert!(saying(&|config| config.model.depth = 1_000_000_000_000).contains(more));
+    assert!(saying(&|config| config.model.dim = 12 << 30).contains(more));
+    assert!(saying(&|config| config.model.mlp_ratio = usize::MAX >> 1).contains(more));
+    let mut small = checkpoint();
+    small.config.model.image[1] = 4 << 50;
+    let layout = layout(&checkpoint().config);
+    small.save(&path, &layout).unwrap();
+    let error = Checkpoint::load(&path).unwrap_err().to_string();
+    assert!(error.contains("more patches than this machine"), "{error}");
 }
 
 #[test]
@@ -222,9 +245,7 @@ proptest! {
     fn no_damage_crashes(edits in prop::collection::vec((0usize..9000, any::<u8>()), 0..6), cut in 0usize..20_000) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
-        let saved = checkpoint();
-        saved.save(&path, &layout(&saved.config)).unwrap();
-        let mut bytes = fs::read(&path).unwrap();
+        let mut bytes = saved_bytes();
         for (at, value) in edits {
             let at = at % bytes.len();
             bytes[at] = value;

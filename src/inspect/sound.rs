@@ -1,0 +1,84 @@
+//! WAV files, and how they were made.
+
+use std::path::Path;
+
+use hound::{SampleFormat, WavReader};
+use serde_json::{Value, json};
+
+use super::{Report, duration};
+use crate::audio::wav::{SoundCheck, read_recipe};
+use crate::error::{Error, Result};
+
+/// Samples listened to, at most (25 minutes of stereo at 44.1 kHz): bounds memory.
+const SAMPLES_HEARD: u64 = 1 << 27;
+/// Facts of a recipe that are shown, in this order; the configuration would fill the screen.
+const RECIPE_KEYS: [&str; 8] =
+    ["version", "checkpoint", "step", "seed", "number", "sampler", "sampler_steps", "ema"];
+
+pub(super) fn inspect(path: &Path) -> Result<Report> {
+    let mut report = Report::new("sound", path);
+    let damaged =
+        |error: hound::Error| Error::format(path, format!("is not a WAV file that can be read: {error}"));
+    let mut reader = WavReader::open(path).map_err(damaged)?;
+    let spec = reader.spec();
+    let frames = reader.duration();
+    let seconds = f64::from(frames) / f64::from(spec.sample_rate.max(1));
+    report.add("length", duration(seconds), json!(seconds));
+    report.add("sample rate", format!("{} Hz", spec.sample_rate), spec.sample_rate);
+    report.add("channels", spec.channels.to_string(), spec.channels);
+    let kind = match spec.sample_format {
+        SampleFormat::Int => "integers",
+        SampleFormat::Float => "floating point",
+    };
+    report.add("samples", format!("{}-bit {kind}", spec.bits_per_sample), spec.bits_per_sample);
+    let heard = usize::try_from(SAMPLES_HEARD.min(u64::from(reader.len()))).unwrap_or(usize::MAX);
+    let samples: Vec<f32> = match spec.sample_format {
+        SampleFormat::Float => {
+            reader.samples::<f32>().take(heard).collect::<Result<_, _>>().map_err(damaged)?
+        }
+        SampleFormat::Int => {
+            let full_scale = 2f32.powi(i32::from(spec.bits_per_sample) - 1);
+            let samples = reader.samples::<i32>().take(heard);
+            samples.map(|x| x.map(|x| x as f32 / full_scale)).collect::<Result<_, _>>().map_err(damaged)?
+        }
+    };
+    describe_level(&mut report, samples, u64::from(frames) * u64::from(spec.channels));
+    describe_recipe(&mut report, read_recipe(path)?);
+    Ok(report)
+}
+
+fn describe_level(report: &mut Report, samples: Vec<f32>, total: u64) {
+    let partly = if (samples.len() as u64) < total { " (of the beginning)" } else { "" };
+    let check = SoundCheck::of(&[samples]);
+    report.add(
+        "level",
+        format!("{:.1} dBFS, peak {:.3}{partly}", check.rms_dbfs, check.peak),
+        json!({ "rms_dbfs": check.rms_dbfs, "peak": check.peak }),
+    );
+    let percent = 100.0 * check.clipped_fraction;
+    report.add("clipping", format!("{percent:.2}% of samples"), check.clipped_fraction);
+    report.problems.extend(check.complaints());
+}
+
+fn describe_recipe(report: &mut Report, recipe: Option<String>) {
+    let Some(text) = recipe else {
+        report.add("recipe", "none: not made by dit-engine, or changed since", Value::Null);
+        return;
+    };
+    match serde_json::from_str::<Value>(&text) {
+        Ok(recipe) => {
+            let known = RECIPE_KEYS.iter().filter_map(|key| recipe.get(key).map(|value| (key, value)));
+            let words = known.map(|(key, value)| match value {
+                Value::String(word) if word.is_empty() => format!("{key} none"),
+                Value::String(word) => format!("{key} {word}"),
+                other => format!("{key} {other}"),
+            });
+            let text = words.collect::<Vec<_>>().join(", ").replace('_', " ");
+            report.add("recipe", text, recipe);
+        }
+        Err(error) => {
+            report.add("recipe", "damaged", Value::Null);
+            report.problems.push(format!("its recipe cannot be read: {error}"));
+        }
+    }
+}
