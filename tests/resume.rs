@@ -103,8 +103,7 @@ fn run(folder: &Path, config: &Config, data: &Arc<Dataset>, stop_after: u64, res
     let stop = AtomicBool::new(false);
     let resume =
         resume.then(|| Checkpoint::load(&folder.join("checkpoints/last.safetensors")).expect("a checkpoint"));
-    let options =
-        RunOptions { folder, config: config.clone(), dataset: data.clone(), resume, stop: &stop };
+    let options = RunOptions { folder, config: config.clone(), dataset: data.clone(), resume, stop: &stop };
     let mut observer = StopAfter { step: stop_after, stop: &stop };
     train(&Cpu::new(), options, &mut observer).unwrap()
 }
@@ -153,7 +152,8 @@ fn compare(block: &str, position: &str, stops: &[u64]) {
 
 #[test]
 fn resuming_is_bit_exact_for_adaln_zero() {
-    let random = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() as u64 % (STEPS - 1) + 1;
+    let random =
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() as u64 % (STEPS - 1) + 1;
     compare("adaln_zero", "sincos", &[1, 5, random]);
 }
 
@@ -193,8 +193,7 @@ fn a_nan_stops_the_run_with_its_culprit() {
     (config.train.validate_every, config.train.sample_every, config.train.checkpoint_every) = (1000, 1000, 1);
     let stop = AtomicBool::new(false);
     let folder = temporary.path().join("run");
-    let options =
-        RunOptions { folder: &folder, config, dataset: data.clone(), resume: None, stop: &stop };
+    let options = RunOptions { folder: &folder, config, dataset: data.clone(), resume: None, stop: &stop };
     let error = train(&Cpu::new(), options, &mut StopAfter { step: u64::MAX, stop: &stop }).unwrap_err();
     let text = error.to_string();
     let Error::NonFinite { tensor, step, .. } = error else { panic!("{text}") };

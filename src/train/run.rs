@@ -301,7 +301,10 @@ impl<'a, B: Backend> Run<'a, B> {
         let Error::NonFinite { tensor, value, step, .. } = error else { return error };
         let saved = match self.saved_step {
             Some(saved) => {
-                format!("the last good checkpoint is {} (step {saved})", self.checkpoint_path("last").display())
+                format!(
+                    "the last good checkpoint is {} (step {saved})",
+                    self.checkpoint_path("last").display()
+                )
             }
             None => "no checkpoint was written before".to_string(),
         };
