@@ -4,29 +4,19 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Report, grouped};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::train::checkpoint::Checkpoint;
+use crate::train::log::{Line, StepLog};
 use crate::train::tensors::TensorFile;
-
-/// What is read of a line of `log.jsonl`.
-#[derive(Deserialize)]
-struct Line {
-    kind: String,
-    step: u64,
-    loss: Option<f64>,
-    smoothed_loss: Option<f64>,
-    samples_per_second: Option<f64>,
-}
 
 /// What a log says.
 #[derive(Default)]
 struct Log {
-    last: Option<Line>,
+    last: Option<StepLog>,
     /// Step and loss of the best and of the last validation.
     best: Option<(u64, f64)>,
     validation: Option<(u64, f64)>,
@@ -54,7 +44,7 @@ pub(super) fn inspect(path: &Path) -> Result<Report> {
 /// The smoothed loss at a step, from the log of the run that a checkpoint lies in, if it does.
 pub(super) fn loss_at(checkpoint: &Path, step: u64) -> Option<f64> {
     let log = read_log(&checkpoint.parent()?.parent()?.join("log.jsonl"), step)?;
-    log.last.filter(|last| last.step == step)?.smoothed_loss
+    log.last.filter(|last| last.step == step).map(|last| last.smoothed_loss)
 }
 
 fn describe_progress(report: &mut Report, log: &Log, steps: u64) {
@@ -66,8 +56,7 @@ fn describe_progress(report: &mut Report, log: &Log, steps: u64) {
     };
     report.add("step", format!("{} of {}: {state}", grouped(done), grouped(steps)), done);
     if let Some(line) = &log.last {
-        let [loss, smoothed, speed] =
-            [line.loss, line.smoothed_loss, line.samples_per_second].map(|x| x.unwrap_or(f64::NAN));
+        let StepLog { loss, smoothed_loss: smoothed, samples_per_second: speed, .. } = *line;
         report.add(
             "loss",
             format!("{loss:.5}, smoothed {smoothed:.5}"),
@@ -117,18 +106,15 @@ fn read_log(path: &Path, step: u64) -> Option<Log> {
             log.unreadable += 1;
             continue;
         };
-        if line.step > step {
-            break;
-        }
-        match (line.kind.as_str(), line.loss) {
-            ("step", _) => log.last = Some(line),
-            ("validation", Some(loss)) => {
-                log.validation = Some((line.step, loss));
-                if log.best.is_none_or(|(_, best)| loss < best) {
+        match line {
+            Line::Step(line) if line.step <= step => log.last = Some(line),
+            Line::Validation { step: at, validation } if at <= step => {
+                log.validation = Some((at, validation.loss));
+                if log.best.is_none_or(|(_, best)| validation.loss < best) {
                     log.best = log.validation;
                 }
             }
-            _ => {}
+            _ => break,
         }
     }
     Some(log)

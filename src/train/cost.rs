@@ -58,18 +58,24 @@ pub fn train_step_cost(config: &Config) -> Result<Cost> {
     meter_run(&Dit::new(&config.model)?, config)
 }
 
-/// Fails unless a run of `config`, which costs `cost`, fits into `available_bytes`: what
-/// [`available_bytes`](crate::train::memory::available_bytes) says; `None` lets everything pass.
+/// Fails unless a run of `config`, which costs `cost`, fits into what this machine has left (see
+/// [`available_bytes`]; where that is not known, everything passes).
 ///
 /// # Errors
 /// [`Error::Memory`] with the setting that would fit.
-pub fn check_fits(cost: &Cost, config: &Config, available_bytes: Option<u64>) -> Result<()> {
-    match available_bytes {
-        Some(available) if cost.run_bytes > available => {
-            Err(too_large(config, cost.run_bytes.into(), available))
-        }
-        _ => Ok(()),
+pub fn check_fits(cost: &Cost, config: &Config) -> Result<()> {
+    check_fits_into(available_bytes().unwrap_or(u64::MAX), cost, config)
+}
+
+/// [`check_fits`] for a machine that has `available_bytes` left.
+///
+/// # Errors
+/// [`Error::Memory`] with the setting that would fit.
+pub fn check_fits_into(available_bytes: u64, cost: &Cost, config: &Config) -> Result<()> {
+    if cost.run_bytes <= available_bytes {
+        return Ok(());
     }
+    Err(too_large(config, cost.run_bytes.into(), available_bytes))
 }
 
 fn too_large(config: &Config, needed_bytes: u128, available_bytes: u64) -> Error {

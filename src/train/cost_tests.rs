@@ -65,7 +65,7 @@ fn the_seed_has_its_parameters_and_its_state() {
 }
 
 fn check(config: &Config, available: u64) -> Result<()> {
-    check_fits(&train_step_cost(config)?, config, Some(available))
+    check_fits_into(available, &train_step_cost(config)?, config)
 }
 
 fn advice_of(config: &Config, available: u64) -> String {
