@@ -14,10 +14,25 @@ fn main() -> ExitCode {
         .init();
     match cli::run(cli::Cli::parse()) {
         Ok(code) => ExitCode::from(code),
+        Err(error) if matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted)) => {
+            eprintln!("interrupted; the same command goes on where this one stopped");
+            ExitCode::from(130)
+        }
         Err(error) => {
-            let interrupted = matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted));
-            eprintln!("error: {error:#}");
-            ExitCode::from(if interrupted { 130 } else { 1 })
+            eprintln!("error: {}", one_line(&error));
+            ExitCode::FAILURE
         }
     }
+}
+
+/// The contexts of an error and its message. The library's own messages already hold their causes.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<Error>() {
+            break;
+        }
+    }
+    parts.join(": ").replace('\n', " ")
 }

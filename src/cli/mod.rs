@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Flags become configs, nothing else.
 
 pub mod data;
+pub mod inspect;
 pub mod prepare;
 pub mod preset;
 pub mod progress;
@@ -31,6 +32,7 @@ enum Command {
     Prepare(prepare::PrepareArgs),
     Train(train::TrainArgs),
     Sample(sample::SampleArgs),
+    Inspect(inspect::InspectArgs),
     Preset(preset::PresetArgs),
     Step(step::StepArgs),
 }
@@ -105,6 +107,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Prepare(args) => prepare::run(&args, &STOP),
         Command::Train(args) => return train::run(&args, &STOP),
         Command::Sample(args) => sample::run(&args, &STOP),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Preset(args) => preset::run(&args),
         Command::Step(args) => step::run(&args),
     }

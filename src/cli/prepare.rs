@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use dit_engine::audio::config::{Kind, Mix, RepresentationConfig, Window};
+use dit_engine::config::{Config, Kind, Mix, Overrides, RepresentationConfig, Window};
 use dit_engine::dataset::config::{CutConfig, DatasetConfig, Storage};
 use dit_engine::dataset::prepare::Phase;
 use dit_engine::dataset::{PrepareOptions, Progress, prepare};
 use indicatif::{ProgressBar, ProgressStyle};
+
+use super::ConfigArgs;
 
 /// `--seconds` gives a width that is a multiple of this, so that every usual patch width divides it.
 const WIDTH_MULTIPLE: usize = 16;
@@ -25,36 +27,38 @@ pub struct PrepareArgs {
     /// Folder for the data set; a second run into it does only what is new
     #[arg(long)]
     out: PathBuf,
-    /// Image made of a segment
-    #[arg(long, value_enum, default_value = "logmag")]
-    representation: KindArg,
-    /// Sample rate after resampling, in hertz [default: 16000; seed: 44100]
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Image made of a segment [default: the preset's data.representation]
+    #[arg(long, value_enum)]
+    representation: Option<KindArg>,
+    /// Sample rate after resampling, in hertz [default: the preset's, as for all that follow]
     #[arg(long)]
     sample_rate: Option<u32>,
     /// Length of a segment; sets the image's width to seconds x rate / hop, rounded to a multiple of 16
     #[arg(long, conflicts_with = "width")]
     seconds: Option<f64>,
-    /// Image width in frames [default: 256]
+    /// Image width in frames
     #[arg(long)]
     width: Option<usize>,
-    /// FFT length in samples [default: 1024; seed: 8192]
+    /// FFT length in samples
     #[arg(long)]
     n_fft: Option<usize>,
-    /// Samples between frames [default: 256; seed: 4096]
+    /// Samples between frames
     #[arg(long)]
     hop: Option<usize>,
-    /// Analysis window [default: hann; seed: blackman]
+    /// Analysis window
     #[arg(long, value_enum)]
     window: Option<WindowArg>,
     /// Mel bands (mel only)
-    #[arg(long, default_value_t = 80)]
-    mel_bands: usize,
+    #[arg(long)]
+    mel_bands: Option<usize>,
     /// Exponent of the magnitude compression (complex only)
-    #[arg(long, default_value_t = 0.3)]
-    compression: f32,
+    #[arg(long)]
+    compression: Option<f32>,
     /// Keep one channel or two
-    #[arg(long, value_enum, default_value = "mono")]
-    mix: MixArg,
+    #[arg(long, value_enum)]
+    mix: Option<MixArg>,
     /// Part of a segment that the next one repeats, 0 to below 1
     #[arg(long, default_value_t = 0.0)]
     segments_overlap: f64,
@@ -83,7 +87,7 @@ pub struct PrepareArgs {
 /// # Errors
 /// As [`prepare`]; each is one line.
 pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
-    let config = DatasetConfig { representation: args.representation_config(), cut: args.cut_config() };
+    let config = DatasetConfig { representation: args.representation_config()?, cut: args.cut_config() };
     if let Some(seconds) = args.seconds {
         let RepresentationConfig { image: [_, width], hop, sample_rate, .. } = config.representation;
         let actual = (width * hop) as f64 / f64::from(sample_rate);
@@ -116,38 +120,43 @@ pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
 }
 
 impl PrepareArgs {
-    /// The representation's own defaults, changed by the flags that were given.
-    fn representation_config(&self) -> RepresentationConfig {
-        let is_seed = matches!(self.representation, KindArg::Seed);
-        let default = RepresentationConfig::default();
-        let (rate, n_fft, hop) =
-            if is_seed { (44_100, 8192, 4096) } else { (default.sample_rate, default.n_fft, default.hop) };
-        let window = if is_seed { Window::Blackman } else { default.window };
-        let (rate, n_fft, hop) =
-            (self.sample_rate.unwrap_or(rate), self.n_fft.unwrap_or(n_fft), self.hop.unwrap_or(hop));
-        let height = match self.representation {
-            KindArg::Seed => 412,
-            KindArg::Mel => self.mel_bands,
-            KindArg::Complex | KindArg::Logmag => n_fft / 2,
+    /// The preset's representation, changed by the flags that were given.
+    fn representation_config(&self) -> Result<RepresentationConfig> {
+        let preset = self.config.resolve(&self.config.overrides()?)?.data;
+        let representation = self.representation.map_or(preset.representation, Kind::from);
+        // Another kind than the preset's: its usual lengths, before the flags.
+        let base = match representation {
+            kind if kind == preset.representation => preset,
+            Kind::Seed => Config::resolve("seed", &Overrides::default())?.data,
+            kind => RepresentationConfig { representation: kind, ..preset },
         };
-        let frames = |seconds: f64| seconds * f64::from(rate) / hop.max(1) as f64;
+        let n_fft = self.n_fft.unwrap_or(base.n_fft);
+        let hop = self.hop.unwrap_or(base.hop);
+        let sample_rate = self.sample_rate.unwrap_or(base.sample_rate);
+        let mel_bands = self.mel_bands.unwrap_or(base.mel_bands);
+        let height = match representation {
+            Kind::Seed => base.image[0],
+            Kind::Mel => mel_bands,
+            Kind::Complex | Kind::Logmag => n_fft / 2,
+        };
+        let frames = |seconds: f64| seconds * f64::from(sample_rate) / hop.max(1) as f64;
         let rounded = |frames: f64| {
             let multiples = (frames / WIDTH_MULTIPLE as f64).round() as usize;
             multiples.max(1).saturating_mul(WIDTH_MULTIPLE)
         };
         let width = self.width.or(self.seconds.map(|seconds| rounded(frames(seconds))));
-        RepresentationConfig {
-            representation: self.representation.into(),
-            sample_rate: rate,
-            mix: self.mix.into(),
-            image: [height, width.unwrap_or(default.image[1])],
+        Ok(RepresentationConfig {
+            representation,
+            sample_rate,
+            mix: self.mix.map_or(base.mix, Mix::from),
+            image: [height, width.unwrap_or(base.image[1])],
             n_fft,
             hop,
-            window: self.window.map_or(window, Window::from),
-            mel_bands: self.mel_bands,
-            compression: self.compression,
-            ..default
-        }
+            window: self.window.map_or(base.window, Window::from),
+            mel_bands,
+            compression: self.compression.unwrap_or(base.compression),
+            ..base
+        })
     }
 
     fn cut_config(&self) -> CutConfig {

@@ -12,7 +12,6 @@ use dit_engine::dataset::{Dataset, Split};
 use dit_engine::train::checkpoint::Checkpoint;
 use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
-use dit_engine::train::memory::available_bytes;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
 
 use super::{ConfigArgs, Device, data, progress};
@@ -164,7 +163,7 @@ fn free_folder(wanted: &Path) -> PathBuf {
 fn announce(backend: &Cpu, job: &Job) -> Result<()> {
     let Job { folder, config, dataset, resume } = job;
     let cost = cost::train_step_cost(config)?;
-    cost::check_fits(&cost, config, available_bytes())?;
+    cost::check_fits(&cost, config)?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));
     eprintln!("data:  {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());
     eprintln!("model: {}", Estimate::measure(backend, config, &cost)?);
