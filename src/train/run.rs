@@ -85,6 +85,9 @@ pub fn train<B: Backend>(
     let mut run = Run::start(backend, options)?;
     let mut batches = Batches::new(run.dataset.clone(), run.plan(), run.step)?;
     let steps = run.config.train.steps;
+    if run.owes_samples() {
+        run.sample(stop, observer)?;
+    }
     while run.step < steps && !stop.load(Ordering::Relaxed) {
         let batch = batches.next_batch()?;
         let log = run.train_step(&batch, batches.wait_ms())?;
@@ -183,6 +186,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let output = forward_backward(self.backend, &self.dit, &mut self.state, &input, None)?;
         let norm = self.state.gradient_norm(self.backend);
         if !output.loss.is_finite() || !norm.is_finite() {
+            tracing::debug!(step = self.step, loss = output.loss, norm, "not finite: replaying the step");
             let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step);
             return Err(self.with_advice(error));
         }
@@ -228,12 +232,22 @@ impl<'a, B: Backend> Run<'a, B> {
             Err(Error::Interrupted) => return Ok(()),
             images => images?,
         };
-        let folder = self.folder.join("samples").join(format!("step-{:06}", self.step));
+        let folder = self.sample_folder();
         let written = self.renderer.write(&folder, "sample", &images, &|number| Some(self.recipe(number)))?;
         self.journal.samples(self.step, &written)?;
         observer.sampled(self.step, &folder, &written);
         self.clock = Instant::now();
         Ok(())
+    }
+
+    fn sample_folder(&self) -> PathBuf {
+        self.folder.join("samples").join(format!("step-{:06}", self.step))
+    }
+
+    /// Whether Ctrl-C came between the step that this run resumes from and its samples.
+    fn owes_samples(&self) -> bool {
+        let due = self.step > 0 && self.step.is_multiple_of(self.config.train.sample_every);
+        due && !self.sample_folder().exists()
     }
 
     fn recipe(&self, number: usize) -> crate::render::Recipe {
@@ -273,6 +287,7 @@ impl<'a, B: Backend> Run<'a, B> {
             second: download(&self.state.second),
         };
         checkpoint.save(&path, self.dit.layout())?;
+        tracing::debug!(step = self.step, path = %path.display(), "checkpoint");
         if name == "last" {
             self.saved_step = Some(self.step);
         }

@@ -1,0 +1,215 @@
+//! The whole program from outside: what a user types, what comes back, exit codes, and one clear line for what is wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const TINY: [&str; 12] = [
+    "model.patch=[8,8]",
+    "model.dim=32",
+    "model.depth=1",
+    "model.heads=2",
+    "train.batch=2",
+    "train.warmup=1",
+    "train.validate_every=2",
+    "train.validation_samples=4",
+    "train.sample_every=4",
+    "train.checkpoint_every=2",
+    "sample.steps=3",
+    "sample.count=2",
+];
+
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dit-engine"));
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, line: &str) -> Output {
+    program(folder).args(line.split_whitespace()).output().unwrap()
+}
+
+fn train_tiny(folder: &Path, line: &str) -> Command {
+    let mut command = program(folder);
+    command.arg("train").args(line.split_whitespace());
+    TINY.iter().for_each(|setting| {
+        command.args(["--set", setting]);
+    });
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// It worked; its output.
+fn good(output: Output) -> String {
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    text
+}
+
+/// It failed with this code and one line that holds every one of `needles`.
+fn bad(output: Output, code: i32, needles: &[&str]) {
+    let (text, stderr) = (text(&output), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    let line = stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{text}"));
+    for needle in needles {
+        assert!(line.contains(needle), "`{needle}` is not in: {line}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+/// Eight songs of 3 s, one file that is no sound, and a table with two captions for the first.
+fn songs(folder: &Path) {
+    let songs = folder.join("songs");
+    fs::create_dir_all(&songs).unwrap();
+    for song in 0..8 {
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 22_050,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut wav = hound::WavWriter::create(songs.join(format!("song{song}.wav")), spec).unwrap();
+        for i in 0..3 * 22_050 {
+            let time = i as f32 / 22_050.0;
+            let tone = (time * 2_000.0 * (1.0 + 0.2 * song as f32)).sin() * (1.0 - (4.0 * time).fract());
+            wav.write_sample((tone * 9_000.0) as i16).unwrap();
+            wav.write_sample((tone * 7_000.0) as i16).unwrap();
+        }
+        wav.finalize().unwrap();
+    }
+    fs::write(songs.join("broken.mp3"), "<html>404 not found</html>").unwrap();
+    let rows = "file_name,caption\nsong0.wav,a falling tone\nsong0.wav,beeps\nsong1.wav,a higher tone\n";
+    fs::write(songs.join("metadata.csv"), rows).unwrap();
+}
+
+#[test]
+fn from_songs_to_music_and_back_to_its_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    let summary = good(run(folder, "prepare songs --out data/mine --validation 0.3"));
+    assert!(summary.contains("broken.mp3") && summary.contains("1 skipped"), "{summary}");
+    bad(run(folder, "prepare songs --out data/strict --strict"), 1, &["broken.mp3"]);
+    assert!(good(run(folder, "prepare songs --out data/mine --validation 0.3")).contains("8 reused"));
+
+    let said = good(train_tiny(folder, "--data data/mine --steps 4 --out runs/a").output().unwrap());
+    for word in ["parameters", "FLOP a step", "memory", "held out", "listen to"] {
+        assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+    for file in [
+        "config.toml",
+        "log.jsonl",
+        "checkpoints/last.safetensors",
+        "checkpoints/best.safetensors",
+        "reference/real-0.wav",
+        "samples/step-000004/sample-1.wav",
+        "samples/step-000004/sample.png",
+    ] {
+        assert!(folder.join("runs/a").join(file).is_file(), "{file}");
+    }
+    let events = fs::read_dir(folder.join("runs/a")).unwrap().flatten();
+    assert!(events.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("tfevents")));
+
+    let again = train_tiny(folder, "--data data/mine --out runs/a").output().unwrap();
+    bad(again, 1, &["--out", "runs/a", "--resume"]);
+    let on = good(run(folder, "train --resume --out runs/a --steps 6"));
+    assert!(on.contains("going on at step 4"), "{on}");
+    assert_eq!(fs::read_to_string(folder.join("runs/a/log.jsonl")).unwrap().matches("\"kind\":\"step\"").count(), 6);
+
+    good(run(folder, "sample --checkpoint runs/a --count 3 --seed 5 --out one"));
+    good(run(folder, "sample --checkpoint runs/a --count 2 --seed 5 --out two"));
+    for file in ["sample-0.wav", "sample-1.wav", "sample-1.png"] {
+        let read = |out: &str| fs::read(folder.join(out).join(file)).unwrap();
+        assert!(read("one") == read("two"), "{file} depends on how many were drawn");
+    }
+    let recipe = good(run(folder, "inspect one/sample-2.wav"));
+    assert!(recipe.contains("ddim") && recipe.contains('5'), "{recipe}");
+    for what in ["runs/a", "data/mine", "runs/a/checkpoints/last.safetensors"] {
+        assert!(!good(run(folder, &format!("inspect {what}"))).is_empty());
+        let json = program(folder).args(["inspect", "--json", what]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&json.stdout).expect("JSON");
+    }
+}
+
+/// A folder of songs needs no `prepare`; and Ctrl-C saves what was done.
+#[test]
+fn ctrl_c_saves_and_resume_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    let mut child = train_tiny(folder, "--data songs --steps 100000")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = folder.join("runs/songs/log.jsonl");
+    let start = Instant::now();
+    while fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 5 {
+        assert!(start.elapsed() < Duration::from_secs(120), "no step in two minutes");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(text(&output).contains("go on with"), "{}", text(&output));
+
+    let steps = fs::read_to_string(&log).unwrap().matches("\"kind\":\"step\"").count();
+    let on = good(run(folder, &format!("train --resume --steps {}", steps + 2)));
+    assert!(on.contains(&format!("going on at step {steps}")), "{on}");
+    assert_eq!(fs::read_to_string(&log).unwrap().matches("\"kind\":\"step\"").count(), steps + 2);
+}
+
+#[test]
+fn wrong_arguments_get_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("junk.safetensors"), "not a checkpoint").unwrap();
+    fs::write(folder.join("bad.toml"), "[model]\ndepth = \n").unwrap();
+    fs::create_dir(folder.join("empty")).unwrap();
+    let fails = |line: &str, needles: &[&str]| bad(run(folder, line), 1, needles);
+    fails("train --set model.deph=3", &["model.deph", "did you mean model.depth"]);
+    fails("train --set model.heads=5", &["model.heads", "do not divide"]);
+    fails("train --preset tiny", &["--preset", "demo, small"]);
+    fails("train --config bad.toml", &["bad.toml", "line 2"]);
+    fails("train --config none.toml", &["none.toml"]);
+    fails("train --data nowhere", &["--data", "nowhere"]);
+    fails("train --data empty", &["empty"]);
+    fails("train --resume", &["--resume", "runs"]);
+    fails("train --resume --out runs/x --set model.depth=3", &["--resume", "--set"]);
+    fails("sample --checkpoint none --out o", &["--checkpoint", "none"]);
+    fails("sample --checkpoint junk.safetensors --out o", &["junk.safetensors"]);
+    fails("inspect junk.safetensors", &["junk.safetensors"]);
+    fails("inspect nothing", &["nothing"]);
+    fails("step --state junk.safetensors --out o", &["junk.safetensors"]);
+    fails("prepare nowhere --out d", &["nowhere"]);
+    fails("preset tiny", &["tiny", "demo, small"]);
+    for line in ["train --steps many", "fly", "train --steps 3 --epochs 2"] {
+        assert_eq!(run(folder, line).status.code(), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn a_run_that_cannot_fit_is_refused_with_the_setting_that_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(run(folder, "prepare songs --out data/mine"));
+    let line = "train --data data/mine --set model.dim=192 --set train.batch=1000000 --steps 1";
+    bad(run(folder, line), 1, &["of memory", "train.batch"]);
+    assert!(!folder.join("runs").exists(), "a refused run leaves nothing");
+}
+
+#[test]
+fn presets_print_and_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = good(run(folder.path(), "preset"));
+    assert!(all.contains("5,388,802"), "{all}");
+    let demo = good(run(folder.path(), "preset demo"));
+    fs::write(folder.path().join("mine.toml"), &demo).unwrap();
+    bad(run(folder.path(), "train --config mine.toml --data nowhere"), 1, &["nowhere"]);
+}
