@@ -88,8 +88,8 @@ impl<'a> Packed<'a> {
 
 /// Depth of a block of the sum: a panel of b of this depth takes half of a first-level cache.
 const DEPTH: usize = 256;
-/// Rows of c that are computed together: their part of a takes a tenth of a second-level cache.
-const TILE_ROWS: usize = 48;
+/// Rows of c that are computed together: their part of a takes a fifth of a second-level cache.
+const TILE_ROWS: usize = 96;
 
 /// `c = a b` or `c += a b` on the calling thread; c `[rows, b's columns]` with rows `c_stride` apart,
 /// a `[rows, b's inner]`.
