@@ -5,14 +5,14 @@ use super::simd::vectorised;
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::gemm::{Matrix, serial};
+use super::gemm::{Matrix, Packed, packed_len, serial_packed, with_packed};
 use super::scratch::with_scratch;
 use super::softmax::{self, State};
 use crate::backend::*;
 
 /// Queries of a block of scores.
-const QUERIES: usize = 64;
-/// Keys of a block of scores: 64 KiB of scores a block.
+const QUERIES: usize = 96;
+/// Keys of a block of scores: 96 KiB of scores a block.
 const KEYS: usize = 256;
 /// Tasks that keep the threads of a large machine busy.
 const TASKS: usize = 32;
@@ -75,36 +75,38 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], qkv: &[f32], dims: AttentionDim
         let heads = out.par_iter_mut().zip(lse.par_chunks_mut(tokens));
         heads.enumerate().for_each(|(index, (out, lse))| {
             let head = Head::of(qkv, sample, index, dims);
-            let blocks = out.par_chunks_mut(QUERIES).zip(lse.par_chunks_mut(QUERIES));
-            blocks.enumerate().for_each(|(i, (out, lse))| forward_block(out, lse, i * QUERIES, head));
+            with_packed(head.k.transposed(), head_dim, tokens, |k_t| {
+                with_packed(head.v, tokens, head_dim, |v| {
+                    let blocks = out.par_chunks_mut(QUERIES).zip(lse.par_chunks_mut(QUERIES));
+                    blocks.enumerate().for_each(|(i, (out, lse))| {
+                        forward_block(out, lse, head.q.from(i * QUERIES, 0), k_t, v, head.scale());
+                    });
+                });
+            });
         });
     });
 }
 
-/// out and lse of the queries from `first` on.
-fn forward_block(out: &mut [&mut [f32]], lse: &mut [f32], first: usize, head: Head) {
-    let (rows, head_dim) = (out.len(), head.head_dim);
-    let keys = KEYS.min(head.tokens);
-    with_scratch(rows * (keys + head_dim), |scratch| {
-        let (scores, sums) = scratch.split_at_mut(rows * keys);
+/// out and lse of the queries q.
+fn forward_block(out: &mut [&mut [f32]], lse: &mut [f32], q: Matrix, k_t: Packed, v: Packed, scale: f32) {
+    let (rows, tokens, head_dim) = (out.len(), k_t.columns, v.columns);
+    with_scratch(rows * (KEYS.min(tokens) + head_dim), |scratch| {
+        let (sums, scores) = scratch.split_at_mut(rows * head_dim);
         let mut states = [State::default(); QUERIES];
         sums.fill(0.0);
-        for key in (0..head.tokens).step_by(keys) {
-            let columns = keys.min(head.tokens - key);
+        for key in (0..tokens).step_by(KEYS) {
+            let columns = KEYS.min(tokens - key);
             let scores = &mut scores[..rows * columns];
-            let product = MatmulDims { rows, columns, inner: head_dim };
-            let k_t = head.k.from(key, 0).transposed();
-            serial(scores, columns, Write::Replace, head.q.from(first, 0), k_t, product);
+            serial_packed(scores, columns, Write::Replace, q, k_t.columns(key, columns), rows);
             vectorised(
                 #[inline(always)]
-                || softmax::block(scores, columns, &mut states, sums, head_dim, head.scale()),
+                || softmax::block(scores, columns, &mut states, sums, head_dim, scale),
             );
-            let product = MatmulDims { rows, columns: head_dim, inner: columns };
-            serial(sums, head_dim, Write::Add, Matrix::rows(scores, columns), head.v.from(key, 0), product);
+            let p = Matrix::rows(scores, columns);
+            serial_packed(sums, head_dim, Write::Add, p, v.rows(key, columns), rows);
         }
-        for (((out, lse), state), sums) in
-            out.iter_mut().zip(lse).zip(&states).zip(sums.chunks_exact(head_dim))
-        {
+        let rows = out.iter_mut().zip(lse).zip(&states).zip(sums.chunks_exact(head_dim));
+        for (((out, lse), state), sums) in rows {
             let normalise = state.sum.recip();
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * normalise);
             *lse = state.log_of_sum();
@@ -147,6 +149,36 @@ struct BackwardHead<'a> {
     lse: &'a [f32],
 }
 
+/// The right operands of backward's products, packed.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    q: Packed<'a>,
+    k: Packed<'a>,
+    k_t: Packed<'a>,
+    v_t: Packed<'a>,
+    dout: Packed<'a>,
+}
+
+/// Calls `work` with everything packed.
+fn with_operands<R>(side: BackwardHead, work: impl FnOnce(Operands) -> R) -> R {
+    let Head { q, k, v, tokens, head_dim } = side.head;
+    let by_token = packed_len(tokens, head_dim);
+    let by_feature = packed_len(head_dim, tokens);
+    with_scratch(3 * by_token + 2 * by_feature, |scratch| {
+        let (first, second) = scratch.split_at_mut(3 * by_token);
+        let (q_space, rest) = first.split_at_mut(by_token);
+        let (k_space, dout_space) = rest.split_at_mut(by_token);
+        let (k_t_space, v_t_space) = second.split_at_mut(by_feature);
+        work(Operands {
+            q: Packed::pack(q_space, q, tokens, head_dim),
+            k: Packed::pack(k_space, k, tokens, head_dim),
+            dout: Packed::pack(dout_space, side.dout, tokens, head_dim),
+            k_t: Packed::pack(k_t_space, k.transposed(), head_dim, tokens),
+            v_t: Packed::pack(v_t_space, v.transposed(), head_dim, tokens),
+        })
+    })
+}
+
 /// dq, dk and dv of one sample and head. Each group of keys adds to a dq of its own; these are added in order.
 fn backward_head(
     dq: &mut [&mut [f32]],
@@ -166,12 +198,14 @@ fn backward_head(
         let delta = &*delta;
         let keys = dk.par_chunks_mut(group_keys).zip(dv.par_chunks_mut(group_keys));
         let groups = dq_parts.par_chunks_mut(tokens * head_dim).zip(keys);
-        groups.enumerate().for_each(|(group, (dq, (dk, dv)))| {
-            dq.fill(0.0);
-            let blocks = dk.chunks_mut(KEYS).zip(dv.chunks_mut(KEYS));
-            for (i, (dk, dv)) in blocks.enumerate() {
-                backward_block(dq, dk, dv, group * group_keys + i * KEYS, side, delta);
-            }
+        with_operands(side, |operands| {
+            groups.enumerate().for_each(|(group, (dq, (dk, dv)))| {
+                dq.fill(0.0);
+                let blocks = dk.chunks_mut(KEYS).zip(dv.chunks_mut(KEYS));
+                for (i, (dk, dv)) in blocks.enumerate() {
+                    backward_block(dq, dk, dv, group * group_keys + i * KEYS, side, operands, delta);
+                }
+            });
         });
         for (row, dq) in dq.iter_mut().enumerate() {
             dq.fill(0.0);
@@ -189,11 +223,13 @@ fn backward_block(
     dv: &mut [&mut [f32]],
     key: usize,
     side: BackwardHead,
+    operands: Operands,
     delta: &[f32],
 ) {
-    let Head { q, k, v, tokens, head_dim } = side.head;
+    let Head { q, tokens, head_dim, .. } = side.head;
     let columns = dk.len();
-    let (k, v) = (k.from(key, 0), v.from(key, 0));
+    let (k, k_t) = (operands.k.rows(key, columns), operands.k_t.columns(key, columns));
+    let v_t = operands.v_t.columns(key, columns);
     with_scratch(2 * columns * (QUERIES + head_dim), |scratch| {
         let (blocks, sums) = scratch.split_at_mut(2 * columns * QUERIES);
         let (dk_sums, dv_sums) = sums.split_at_mut(columns * head_dim);
@@ -203,21 +239,18 @@ fn backward_block(
             let rows = QUERIES.min(tokens - query);
             let (p, ds) = blocks.split_at_mut(columns * QUERIES);
             let (p, ds) = (&mut p[..rows * columns], &mut ds[..rows * columns]);
-            let (q, dout) = (q.from(query, 0), side.dout.from(query, 0));
-            let to_scores = MatmulDims { rows, columns, inner: head_dim };
-            serial(p, columns, Write::Replace, q, k.transposed(), to_scores);
-            serial(ds, columns, Write::Replace, dout, v.transposed(), to_scores);
+            serial_packed(p, columns, Write::Replace, q.from(query, 0), k_t, rows);
+            serial_packed(ds, columns, Write::Replace, side.dout.from(query, 0), v_t, rows);
             let (lse, delta) = (&side.lse[query..], &delta[query..]);
             vectorised(
                 #[inline(always)]
                 || score_gradients(p, ds, columns, lse, delta, side.head.scale()),
             );
-            let to_keys = MatmulDims { rows: columns, columns: head_dim, inner: rows };
-            serial(dv_sums, head_dim, Write::Add, Matrix::rows(p, columns).transposed(), dout, to_keys);
-            serial(dk_sums, head_dim, Write::Add, Matrix::rows(ds, columns).transposed(), q, to_keys);
-            let to_queries = MatmulDims { rows, columns: head_dim, inner: columns };
-            let dq = &mut dq[query * head_dim..];
-            serial(dq, head_dim, Write::Add, Matrix::rows(ds, columns), k, to_queries);
+            let (p, ds) = (Matrix::rows(p, columns), Matrix::rows(ds, columns));
+            let (q, dout) = (operands.q.rows(query, rows), operands.dout.rows(query, rows));
+            serial_packed(dv_sums, head_dim, Write::Add, p.transposed(), dout, columns);
+            serial_packed(dk_sums, head_dim, Write::Add, ds.transposed(), q, columns);
+            serial_packed(&mut dq[query * head_dim..], head_dim, Write::Add, ds, k, rows);
         }
         dk.iter_mut().zip(dk_sums.chunks_exact(head_dim)).for_each(|(dk, sums)| dk.copy_from_slice(sums));
         dv.iter_mut().zip(dv_sums.chunks_exact(head_dim)).for_each(|(dv, sums)| dv.copy_from_slice(sums));

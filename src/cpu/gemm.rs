@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::microkernel::{Block, MR, NR, multiply, pack_a, pack_b_panel};
+use super::microkernel::{Block, MR, NR, multiply, pack_a, pack_b};
 use super::scratch::with_scratch;
 use crate::backend::{MatmulDims, Write};
 
@@ -43,9 +43,14 @@ pub struct Packed<'a> {
     panels: &'a [f32],
     /// Distance between panels.
     stride: usize,
-    inner: usize,
-    columns: usize,
+    /// Rows of b.
+    pub inner: usize,
+    /// Columns of b.
+    pub columns: usize,
 }
+
+/// Panels of b that are packed together: their rows are read in one piece where they are contiguous.
+const PACK_PANELS: usize = 4;
 
 /// Floats that a packed `[inner, columns]` matrix takes.
 pub fn packed_len(inner: usize, columns: usize) -> usize {
@@ -55,19 +60,16 @@ pub fn packed_len(inner: usize, columns: usize) -> usize {
 impl<'a> Packed<'a> {
     /// Packs b `[inner, columns]` into `to`, `packed_len` floats, on the calling thread.
     pub fn pack(to: &'a mut [f32], b: Matrix, inner: usize, columns: usize) -> Self {
-        if inner > 0 {
-            let panels = to.chunks_exact_mut(inner * NR).enumerate();
-            panels.for_each(|(i, panel)| pack_b_panel(panel, b.from(0, i * NR), NR.min(columns - i * NR)));
-        }
+        pack_b(to, b, columns, inner);
         Self { panels: to, stride: inner * NR, inner, columns }
     }
 
     /// As `pack`, on all threads.
     fn pack_parallel(to: &'a mut [f32], b: Matrix, inner: usize, columns: usize) -> Self {
-        if inner > 0 {
-            let panels = to.par_chunks_exact_mut(inner * NR).enumerate();
-            panels.for_each(|(i, panel)| pack_b_panel(panel, b.from(0, i * NR), NR.min(columns - i * NR)));
-        }
+        const WIDTH: usize = PACK_PANELS * NR;
+        to.par_chunks_mut((inner * WIDTH).max(1)).enumerate().for_each(|(i, panels)| {
+            pack_b(panels, b.from(0, i * WIDTH), WIDTH.min(columns - i * WIDTH), inner);
+        });
         Self { panels: to, stride: inner * NR, inner, columns }
     }
 
@@ -86,8 +88,8 @@ impl<'a> Packed<'a> {
 
 /// Depth of a block of the sum: a panel of b of this depth takes half of a first-level cache.
 const DEPTH: usize = 256;
-/// Rows of c that are computed together: their part of a takes a tenth of a second-level cache.
-const TILE_ROWS: usize = 48;
+/// Rows of c that are computed together: their part of a takes a fifth of a second-level cache.
+const TILE_ROWS: usize = 96;
 
 /// `c = a b` or `c += a b` on the calling thread; c `[rows, b's columns]` with rows `c_stride` apart,
 /// a `[rows, b's inner]`.
@@ -104,9 +106,7 @@ pub fn serial_packed(c: &mut [f32], c_stride: usize, write: Write, a: Matrix, b:
             for k in (0..inner.max(1)).step_by(DEPTH) {
                 let depth = DEPTH.min(inner - k);
                 let packed = &mut packed[..rows.next_multiple_of(MR) * depth];
-                if depth > 0 {
-                    pack_a(packed, a.from(row, k), rows, depth);
-                }
+                pack_a(packed, a.from(row, k), rows, depth);
                 let write = if k == 0 { write } else { Write::Add };
                 multiply(&mut tile, write, packed, b.rows(k, depth).panels, b.stride, depth);
             }

@@ -44,8 +44,9 @@ pub fn forward(
     }
 }
 
+/// `rows [_, columns] += bias`; to be called inside `vectorised`.
 #[inline(always)]
-fn add_bias(rows: &mut [f32], bias: Option<&[f32]>, columns: usize) {
+pub fn add_bias(rows: &mut [f32], bias: Option<&[f32]>, columns: usize) {
     let Some(bias) = bias else { return };
     for row in rows.chunks_exact_mut(columns) {
         for (h, bias) in row.iter_mut().zip(bias) {

@@ -96,47 +96,59 @@ fn store_row(to: &mut [f32], write: Write, from: &[f32; NR]) {
     }
 }
 
-/// Packs a part of a `[rows, inner]`: `to` holds `rows.div_ceil(MR)` panels; rows past the last are 0.
+/// Packs a `[rows, inner]` into panels of [`MR`] rows; rows past the last are 0.
 pub fn pack_a(to: &mut [f32], a: Matrix, rows: usize, inner: usize) {
     vectorised(
         #[inline(always)]
-        || {
-            for (i, panel) in to.chunks_exact_mut(inner * MR).enumerate() {
-                pack_panel::<MR>(panel, a.from(i * MR, 0), MR.min(rows - i * MR));
-            }
-        },
+        || pack::<MR>(to, a, rows, inner),
     );
 }
 
-/// Packs one panel of b `[inner, columns]`, at most [`NR`] columns; columns past the last are 0.
-pub fn pack_b_panel(panel: &mut [f32], b: Matrix, columns: usize) {
+/// Packs b `[inner, columns]` into panels of [`NR`] columns; columns past the last are 0.
+pub fn pack_b(to: &mut [f32], b: Matrix, columns: usize, inner: usize) {
     vectorised(
         #[inline(always)]
-        || pack_panel::<NR>(panel, b.transposed(), columns),
+        || pack::<NR>(to, b.transposed(), columns, inner),
     );
 }
 
-/// `panel[k, i] = x[i, k]`, for `count` of WIDTH i; the others are 0.
+/// Packs x `[count, inner]`: panel p holds `x[p WIDTH + i, k]` at `[k, i]`.
+#[inline(always)]
+fn pack<const WIDTH: usize>(to: &mut [f32], x: Matrix, count: usize, inner: usize) {
+    let mut first = 0;
+    if x.row_stride == 1 {
+        // Memory order: what is contiguous goes to several panels.
+        first = count / WIDTH * WIDTH;
+        for k in 0..inner {
+            let column = &x.data[k * x.column_stride..][..first];
+            for (p, from) in column.as_chunks::<WIDTH>().0.iter().enumerate() {
+                to[(p * inner + k) * WIDTH..][..WIDTH].copy_from_slice(from);
+            }
+        }
+    }
+    for row in (first..count).step_by(WIDTH) {
+        let panel = &mut to[row * inner..][..inner * WIDTH];
+        pack_panel::<WIDTH>(panel, x.from(row, 0), WIDTH.min(count - row));
+    }
+}
+
+/// As `pack`, for one panel of `count <= WIDTH`.
 #[inline(always)]
 fn pack_panel<const WIDTH: usize>(panel: &mut [f32], x: Matrix, count: usize) {
     let depth = panel.as_chunks_mut::<WIDTH>().0;
-    if x.row_stride == 1 && count == WIDTH {
-        for (k, to) in depth.iter_mut().enumerate() {
-            to.copy_from_slice(&x.data[k * x.column_stride..][..WIDTH]);
-        }
-    } else if x.column_stride == 1 && count == WIDTH {
+    if x.column_stride == 1 && count == WIDTH {
         let rows: [&[f32]; WIDTH] = std::array::from_fn(|i| &x.data[i * x.row_stride..][..depth.len()]);
         for (k, to) in depth.iter_mut().enumerate() {
             for (to, row) in to.iter_mut().zip(&rows) {
                 *to = row[k];
             }
         }
-    } else {
-        for (k, to) in depth.iter_mut().enumerate() {
-            to.fill(0.0);
-            for (i, to) in to.iter_mut().enumerate().take(count) {
-                *to = x.data[i * x.row_stride + k * x.column_stride];
-            }
+        return;
+    }
+    for (k, to) in depth.iter_mut().enumerate() {
+        to.fill(0.0);
+        for (i, to) in to.iter_mut().enumerate().take(count) {
+            *to = x.data[i * x.row_stride + k * x.column_stride];
         }
     }
 }
@@ -155,9 +167,7 @@ mod tests {
         let mut packed_a = vec![f32::NAN; rows.div_ceil(MR) * MR * inner];
         let mut packed_b = vec![f32::NAN; columns.div_ceil(NR) * NR * inner];
         pack_a(&mut packed_a, Matrix::rows(&a, inner), rows, inner);
-        for (i, panel) in packed_b.chunks_exact_mut(inner * NR).enumerate() {
-            pack_b_panel(panel, Matrix::rows(&b, columns).from(0, i * NR), NR.min(columns - i * NR));
-        }
+        pack_b(&mut packed_b, Matrix::rows(&b, columns), columns, inner);
         let run = |kernel: fn(&mut Block, Write, &[f32], &[f32], usize, usize)| {
             let mut c = vec![1.0; rows * columns];
             let mut block = Block { data: &mut c, stride: columns, rows, columns };

@@ -10,8 +10,8 @@
 use super::simd::vectorised;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, serial};
-use super::matmul::add_column_sums;
+use super::gemm::{Matrix, serial, serial_packed, with_packed};
+use super::matmul::{add_bias, add_column_sums};
 use super::scratch::with_scratch;
 use crate::backend::*;
 
@@ -135,25 +135,19 @@ fn gather_product(
     }
     let patch_len = dims.patch_len();
     let panel = panel_tokens(patch_len);
-    tokens.par_chunks_mut(panel * dims.dim).enumerate().for_each(|(i, tile)| {
-        let rows = tile.len() / dims.dim;
-        with_scratch(rows * patch_len, |patches| {
-            gather(patches, image, i * panel, 0..patch_len, dims);
-            let product = MatmulDims { rows, columns: dims.dim, inner: patch_len };
-            let weight_t = Matrix::rows(weight, patch_len).transposed();
-            serial(tile, dims.dim, write, Matrix::rows(patches, patch_len), weight_t, product);
+    let weight_t = Matrix::rows(weight, patch_len).transposed();
+    with_packed(weight_t, patch_len, dims.dim, |weight_t| {
+        tokens.par_chunks_mut(panel * dims.dim).enumerate().for_each(|(i, tile)| {
+            let rows = tile.len() / dims.dim;
+            with_scratch(rows * patch_len, |patches| {
+                gather(patches, image, i * panel, 0..patch_len, dims);
+                serial_packed(tile, dims.dim, write, Matrix::rows(patches, patch_len), weight_t, rows);
+            });
+            vectorised(
+                #[inline(always)]
+                || add_bias(tile, bias, dims.dim),
+            );
         });
-        let Some(bias) = bias else { return };
-        vectorised(
-            #[inline(always)]
-            || {
-                for row in tile.chunks_exact_mut(dims.dim) {
-                    for (x, bias) in row.iter_mut().zip(bias) {
-                        *x += bias;
-                    }
-                }
-            },
-        );
     });
 }
 
@@ -203,20 +197,20 @@ fn scatter_product(
     let mut grid_rows = grid_rows(image, dims);
     let panel = panel_tokens(dims.patch_len());
     let rows_a_task = (panel / dims.grid_width()).max(1);
-    grid_rows.par_chunks_mut(rows_a_task).enumerate().for_each(|(i, grid_rows)| {
-        let first = i * rows_a_task * dims.grid_width();
-        let count = grid_rows.len() * dims.grid_width();
-        // A row of patches that is longer than a panel is done in several.
-        for start in (0..count).step_by(panel) {
-            let rows = panel.min(count - start);
-            with_scratch(rows * dims.patch_len(), |patches| {
-                let product = MatmulDims { rows, columns: dims.patch_len(), inner: dims.dim };
-                let tokens = Matrix::rows(tokens, dims.dim).from(first + start, 0);
-                let weight = Matrix::rows(weight, dims.patch_len());
-                serial(patches, dims.patch_len(), Write::Replace, tokens, weight, product);
-                scatter(grid_rows, start, write, patches, bias, dims);
-            });
-        }
+    with_packed(Matrix::rows(weight, dims.patch_len()), dims.dim, dims.patch_len(), |weight| {
+        grid_rows.par_chunks_mut(rows_a_task).enumerate().for_each(|(i, grid_rows)| {
+            let first = i * rows_a_task * dims.grid_width();
+            let count = grid_rows.len() * dims.grid_width();
+            // A row of patches that is longer than a panel is done in several.
+            for start in (0..count).step_by(panel) {
+                let rows = panel.min(count - start);
+                with_scratch(rows * dims.patch_len(), |patches| {
+                    let tokens = Matrix::rows(tokens, dims.dim).from(first + start, 0);
+                    serial_packed(patches, dims.patch_len(), Write::Replace, tokens, weight, rows);
+                    scatter(grid_rows, start, write, patches, bias, dims);
+                });
+            }
+        });
     });
 }
 
