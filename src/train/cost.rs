@@ -17,6 +17,8 @@ use crate::train::step::{StepInput, evaluate, forward_backward};
 
 /// Flat buffers of a checkpoint: weights, EMA, both moments.
 const CHECKPOINT_BUFFERS: u64 = 4;
+/// Taken for what a machine has that does not say; more than this is not even tried.
+const UNKNOWN_BYTES: u64 = 1 << 40;
 
 /// What a training run costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub struct Cost {
 pub fn train_step_cost(config: &Config) -> Result<Cost> {
     config.model.check()?;
     let lower = LowerBound::of(config);
-    let available = available_bytes().unwrap_or(u64::MAX);
+    let available = available_bytes().unwrap_or(UNKNOWN_BYTES);
     if lower.description_bytes() > available.into() {
         return Err(too_large(config, lower.total_bytes(), available));
     }
@@ -159,7 +161,7 @@ pub(super) fn check_describable(config: &Config, data_bytes: u64) -> Result<()> 
     if lower.parameter_bytes.saturating_mul(CHECKPOINT_BUFFERS.into()) > data_bytes.into() {
         return Err(Error::config("model", "describes more parameters than the file holds"));
     }
-    if lower.table_bytes > available_bytes().unwrap_or(u64::MAX).into() {
+    if lower.table_bytes > available_bytes().unwrap_or(UNKNOWN_BYTES).into() {
         return Err(Error::config("model.image", "has more patches than this machine's memory can hold"));
     }
     Ok(())

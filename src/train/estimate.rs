@@ -3,17 +3,19 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Activation, Backend, MatmulDims};
+use crate::backend::{Activation, AttentionDims, Backend, MatmulDims};
 use crate::config::Config;
 use crate::error::{Result, human_bytes};
+use crate::meter::Family;
 use crate::train::cost::Cost;
 
-/// How long the device's speed is measured.
+/// How long each of the two speeds is measured.
 const CALIBRATION: Duration = Duration::from_millis(100);
-/// Rows of the measured product, at most: its memory stays in the device's pool.
+/// Rows of the measured product and tokens of the measured attention, at most: their memory stays in the device's pool.
 const CALIBRATION_ROWS: usize = 512;
-/// Time of a whole step over the time that its products would take at the measured rate.
-const STEP_OVERHEAD: f64 = 1.0;
+/// Time of all that is not attention over the time that its products alone would take: norms, activations, residuals and
+/// the backward products. Measured on a CPU (2 cores, presets demo, small and seed).
+const PASSES_OVERHEAD: f64 = 1.9;
 /// A forward pass is a third of a step's operations: each product has two gradients.
 const FORWARD_SHARE: f64 = 1.0 / 3.0;
 
@@ -35,21 +37,27 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Measures the device on a product of the model's shape for about 0.1 s and scales it to the run.
+    /// Measures the device on a product and an attention of the model's shape for about 0.1 s each and scales them
+    /// to the run.
     ///
     /// # Errors
     /// When the device has no memory for it.
     pub fn measure<B: Backend>(backend: &B, config: &Config, cost: &Cost) -> Result<Estimate> {
-        let (dim, hidden) = (config.model.dim, config.model.dim * config.model.mlp_ratio);
-        let rows = (config.train.batch * config.model.tokens()).min(CALIBRATION_ROWS);
-        let rate = matmul_rate(backend, MatmulDims { rows, columns: hidden, inner: dim })?;
-        Ok(Self::at_rate(rate, config, cost))
+        let model = &config.model;
+        let rows = (config.train.batch * model.tokens()).min(CALIBRATION_ROWS);
+        let products = MatmulDims { rows, columns: model.dim * model.mlp_ratio, inner: model.dim };
+        let tokens = model.tokens().min(CALIBRATION_ROWS);
+        let heads = AttentionDims { batch: 1, tokens, heads: model.heads, head_dim: model.dim / model.heads };
+        let rates =
+            Rates { matmul: matmul_rate(backend, products)?, attention: attention_rate(backend, heads)? };
+        Ok(Self::at_rates(rates, config, cost))
     }
 
-    /// The estimate for a device that does `rate` floating-point operations of a product a second.
-    fn at_rate(rate: f64, config: &Config, cost: &Cost) -> Estimate {
+    fn at_rates(rates: Rates, config: &Config, cost: &Cost) -> Estimate {
         let train = &config.train;
-        let step_seconds = cost.flops_step as f64 / rate * STEP_OVERHEAD;
+        let attention = cost.families.get(&Family::Attention).map_or(0, |tally| tally.flops);
+        let rest = (cost.flops_step - attention) as f64 / rates.matmul * PASSES_OVERHEAD;
+        let step_seconds = attention as f64 / rates.attention + rest;
         let forward_seconds = step_seconds * FORWARD_SHARE / train.batch as f64;
         let times = |every: u64| train.steps.div_ceil(every) as f64;
         let validations = times(train.validate_every) * train.validation_samples as f64;
@@ -80,17 +88,21 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Operations a second of `y = x w^T + b`.
+/// Floating-point operations a second of a device.
+#[derive(Clone, Copy)]
+struct Rates {
+    matmul: f64,
+    attention: f64,
+}
+
+/// Rate of `y = x w^T + b`.
 fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<f64> {
     let MatmulDims { rows, columns, inner } = dims;
-    let zeros = |len: usize| -> Result<B::Buf> {
-        let mut buf = backend.alloc(len)?;
-        backend.fill(B::view_mut(&mut buf, 0..len), 0.0);
-        Ok(buf)
-    };
+    let zeros = |len| zeros(backend, len);
     let (x, w, bias) = (zeros(rows * inner)?, zeros(columns * inner)?, zeros(columns)?);
     let mut y = zeros(rows * columns)?;
-    let mut call = || {
+    let flops = 2.0 * rows as f64 * columns as f64 * inner as f64;
+    Ok(rate(flops, || {
         backend.matmul_forward(
             B::view_mut(&mut y, 0..rows * columns),
             None,
@@ -100,18 +112,49 @@ fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<f64> {
             Activation::Identity,
             dims,
         );
-        // Waits for the kernel.
-        backend.download(&mut [0.0], B::view(&y, 0..1));
-    };
+        backend.download(&mut [0.0], B::view(&y, 0..1)); // Waits for the kernel.
+    }))
+}
+
+/// Rate of attention, forward and backward.
+fn attention_rate<B: Backend>(backend: &B, dims: AttentionDims) -> Result<f64> {
+    let len = dims.batch * dims.tokens * dims.dim();
+    let rows = dims.batch * dims.heads * dims.tokens;
+    let zeros = |len| zeros(backend, len);
+    let (qkv, mut dqkv, dout) = (zeros(3 * len)?, zeros(3 * len)?, zeros(len)?);
+    let (mut out, mut lse) = (zeros(len)?, zeros(rows)?);
+    let flops = 14.0 * dims.tokens as f64 * len as f64;
+    Ok(rate(flops, || {
+        let qkv = B::view(&qkv, 0..3 * len);
+        backend.attention_forward(B::view_mut(&mut out, 0..len), B::view_mut(&mut lse, 0..rows), qkv, dims);
+        backend.attention_backward(
+            B::view_mut(&mut dqkv, 0..3 * len),
+            B::view(&dout, 0..len),
+            B::view(&out, 0..len),
+            B::view(&lse, 0..rows),
+            qkv,
+            dims,
+        );
+        backend.download(&mut [0.0], B::view(&dqkv, 0..1)); // Waits for the kernels.
+    }))
+}
+
+fn zeros<B: Backend>(backend: &B, len: usize) -> Result<B::Buf> {
+    let mut buf = backend.alloc(len)?;
+    backend.fill(B::view_mut(&mut buf, 0..len), 0.0);
+    Ok(buf)
+}
+
+/// Operations a second, when a call does `flops`; the first call is not timed.
+fn rate(flops: f64, mut call: impl FnMut()) -> f64 {
     call();
     let start = Instant::now();
-    let mut calls = 0;
+    let mut calls = 0u32;
     while calls == 0 || start.elapsed() < CALIBRATION {
         call();
         calls += 1;
     }
-    let flops = 2.0 * calls as f64 * rows as f64 * columns as f64 * inner as f64;
-    Ok(flops / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE))
+    flops * f64::from(calls) / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 /// `5.39 M`, `171 GFLOP`: three digits, a prefix, a unit.
@@ -165,12 +208,15 @@ mod tests {
     fn time_grows_with_steps_and_shrinks_with_the_rate() {
         let mut config = Config::resolve("demo", &Overrides::default()).unwrap();
         let cost = train_step_cost(&config).unwrap();
-        let slow = Estimate::at_rate(1e9, &config, &cost);
-        let fast = Estimate::at_rate(1e12, &config, &cost);
+        let at_rate = |rate, config: &Config| {
+            Estimate::at_rates(Rates { matmul: rate, attention: rate }, config, &cost)
+        };
+        let slow = at_rate(1e9, &config);
+        let fast = at_rate(1e12, &config);
         assert!((slow.run_seconds / fast.run_seconds - 1000.0).abs() < 1e-6);
         assert!(slow.run_seconds > slow.steps as f64 * slow.step_seconds);
         config.train.steps *= 10;
-        assert!(Estimate::at_rate(1e9, &config, &cost).run_seconds > 9.0 * slow.run_seconds);
+        assert!(at_rate(1e9, &config).run_seconds > 9.0 * slow.run_seconds);
     }
 
     #[test]
