@@ -118,7 +118,10 @@ fn from_songs_to_music_and_back_to_its_recipe() {
     bad(again, 1, &["--out", "runs/a", "--resume"]);
     let on = good(run(folder, "train --resume --out runs/a --steps 6"));
     assert!(on.contains("going on at step 4"), "{on}");
-    assert_eq!(fs::read_to_string(folder.join("runs/a/log.jsonl")).unwrap().matches("\"kind\":\"step\"").count(), 6);
+    assert_eq!(
+        fs::read_to_string(folder.join("runs/a/log.jsonl")).unwrap().matches("\"kind\":\"step\"").count(),
+        6
+    );
 
     good(run(folder, "sample --checkpoint runs/a --count 3 --seed 5 --out one"));
     good(run(folder, "sample --checkpoint runs/a --count 2 --seed 5 --out two"));

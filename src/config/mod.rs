@@ -30,6 +30,9 @@ pub struct Config {
     pub sample: SampleConfig,
 }
 
+/// No extent of a model is above this: far beyond what any machine holds, and products of them do not overflow.
+const LARGEST_EXTENT: usize = 1 << 20;
+
 /// The kind of transformer block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -336,6 +339,10 @@ impl Config {
             let problem = format!("{} is not above 0", self.diffusion.min_snr_gamma);
             return Err(Error::config("diffusion.min_snr_gamma", problem));
         }
+        // TOML has no larger integers.
+        if i64::try_from(self.train.seed).is_err() {
+            return Err(Error::config("train.seed", format!("{} is above {}", self.train.seed, i64::MAX)));
+        }
         for (key, value) in [
             ("train.beta1", self.train.beta1),
             ("train.beta2", self.train.beta2),
@@ -361,15 +368,19 @@ impl ModelConfig {
     /// # Errors
     /// [`Error::Config`] with the key.
     pub fn check(&self) -> Result<()> {
-        let zero = [
+        let extents = [
             ("model.channels", self.channels),
             ("model.dim", self.dim),
             ("model.depth", self.depth),
             ("model.heads", self.heads),
             ("model.mlp_ratio", self.mlp_ratio),
+            ("model.image", self.image[0].max(self.image[1])),
         ];
-        if let Some((key, _)) = zero.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::config(*key, "is 0; it must be at least 1"));
+        if let Some((key, value)) = extents.iter().find(|(_, value)| !(1..=LARGEST_EXTENT).contains(value)) {
+            return Err(Error::config(
+                *key,
+                format!("is {value}; it must be at least 1 and at most {LARGEST_EXTENT}"),
+            ));
         }
         for (axis, name) in ["rows", "columns"].iter().enumerate() {
             let (image, patch) = (self.image[axis], self.patch[axis]);
