@@ -1,39 +1,19 @@
 //! The kernels that a train step is made of, with GFLOP/s and the fraction of the machine's FMA peak:
 //! `cargo bench --bench kernels [-- FILTER]`. What the shapes are: docs/performance.md.
 
+mod peak;
+
 use std::cell::{Cell, RefCell};
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dit_engine::backend::*;
 use dit_engine::cpu::Cpu;
-use dit_engine::cpu::simd::vectorised;
 
 /// (inner, columns) of the linear layers of the 256 and 384 wide models: qkv, out, MLP up, MLP down.
 const LAYERS: [(usize, usize); 8] =
     [(256, 768), (256, 256), (256, 1024), (1024, 256), (384, 1152), (384, 384), (384, 1536), (1536, 384)];
 const TOKENS: [usize; 2] = [2048, 4096];
-
-/// Multiply-adds that one thread can keep in flight: 12 registers of 8, twice over on wider machines.
-const LANES: usize = 96;
-/// Multiply-adds a measurement of the peak makes on each lane.
-const STEPS: usize = 1 << 18;
-
-fn multiply_add(lanes: &mut [f32; LANES], factor: f32) {
-    vectorised(
-        #[inline(always)]
-        || {
-            let mut sums = *lanes;
-            for _ in 0..STEPS {
-                for sum in &mut sums {
-                    *sum = sum.mul_add(factor, 1.0);
-                }
-            }
-            *lanes = sums;
-        },
-    );
-}
 
 /// Seconds that all threads of this process have spent on a core; on a machine that others use too, what a kernel
 /// costs is told by these and not by the clock. Linux only; elsewhere none.
@@ -44,18 +24,6 @@ fn core_seconds() -> Option<f64> {
         nanoseconds += text.split(' ').next()?.parse::<f64>().ok()?;
     }
     Some(nanoseconds * 1e-9)
-}
-
-/// FLOP/s of multiply-adds in registers on one core: what no kernel can exceed.
-fn fma_peak() -> f64 {
-    let once = || {
-        let start = Instant::now();
-        let mut lanes = [1.0; LANES];
-        multiply_add(&mut lanes, black_box(0.5));
-        black_box(lanes);
-        (2 * LANES * STEPS) as f64 / start.elapsed().as_secs_f64()
-    };
-    (0..50).map(|_| once()).fold(0.0, f64::max)
 }
 
 /// Benchmarks of one run, with the peak they are held against.
@@ -219,7 +187,7 @@ fn patch(bench: &mut Bench, cpu: &Cpu) {
 }
 
 fn kernels(criterion: &mut Criterion) {
-    let (cpu, peak) = (Cpu::new(), fma_peak());
+    let (cpu, peak) = (Cpu::new(), peak::fma_flops_per_second());
     println!("RESULT {}: FMA peak of a core {:.1} GFLOP/s", cpu.name(), peak / 1e9);
     let mut bench = Bench { criterion, peak };
     matmul(&mut bench, &cpu);

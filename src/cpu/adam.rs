@@ -1,7 +1,8 @@
 //! adam: the gradient's norm and one update over the flat buffers. Formulas: `Backend::sum_of_squares`,
 //! `Backend::adam`.
 
-use super::pieces::{Cut, PerPiece, Piece, SHORT, sum, vectorised};
+use super::pieces::{Cut, PerPiece, Piece, SHORT, sum};
+use super::simd::vectorised;
 use crate::backend::*;
 
 /// See `Backend::sum_of_squares`.

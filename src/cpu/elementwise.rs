@@ -4,8 +4,9 @@
 use rayon::prelude::*;
 
 use super::activation as act;
-use super::pieces::{Cut, PIECE, PerPiece, Piece, Rows, add_to, slot, vectorised};
+use super::pieces::{Cut, PIECE, PerPiece, Piece, Rows, add_to, slot};
 use super::scratch::with_scratch;
+use super::simd::vectorised;
 use crate::backend::*;
 
 /// See `Backend::activation_forward`.

@@ -1,6 +1,7 @@
 //! loss: the weighted mean squared error and its gradient, one pass. Formula: `Backend::mse`.
 
-use super::pieces::{Cut, PerPiece, Piece, SHORT, sum_pairs, vectorised};
+use super::pieces::{Cut, PerPiece, Piece, SHORT, sum_pairs};
+use super::simd::vectorised;
 
 /// See `Backend::mse`.
 pub fn mse(losses: &mut [f32], dprediction: &mut [f32], prediction: &[f32], target: &[f32], weights: &[f32]) {

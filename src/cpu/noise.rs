@@ -1,6 +1,7 @@
 //! noise: normal numbers, and their mixing into clean samples. Formulas: `Backend::normal`, `Backend::noise_mix`.
 
-use super::pieces::{Cut, Piece, Rows, vectorised};
+use super::pieces::{Cut, Piece, Rows};
+use super::simd::vectorised;
 use crate::backend::*;
 use crate::random::{self, BLOCK_WORDS, LANE_NUMBERS, LANES};
 

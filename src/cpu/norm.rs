@@ -4,8 +4,9 @@
 //! form has one group; the modulated form has one a sample, its scale being 1 + the slot. Each row is read
 //! from memory once and stays in the first-level cache: mean first, then the variance around it.
 
-use super::pieces::{Cut, PerPiece, Piece, Rows, add_to, slot, sum, sum_pairs, sum_triples, vectorised};
+use super::pieces::{Cut, PerPiece, Piece, Rows, add_to, slot, sum, sum_pairs, sum_triples};
 use super::scratch::with_scratch;
+use super::simd::vectorised;
 use crate::backend::*;
 
 /// Statistics a row: mean and rstd.

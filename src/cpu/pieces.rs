@@ -9,13 +9,6 @@ use crate::backend::Slots;
 /// and a piece takes long enough to be worth a hand-over between threads. Less than that runs on the caller.
 pub const PIECE: usize = 16 * 1024;
 
-/// Runs `work` compiled for the best instruction set of this machine. Loops over slices in it vectorise if
-/// everything it calls is `#[inline(always)]`, and so is `work` itself.
-#[inline(always)]
-pub fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
-
 /// A cut of `groups * rows` rows into pieces, none of which reaches over the end of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {

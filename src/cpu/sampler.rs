@@ -1,6 +1,7 @@
 //! sampler: one step of any sampler. Formula: `Backend::sampler_step`.
 
-use super::pieces::{Cut, Piece, vectorised};
+use super::pieces::{Cut, Piece};
+use super::simd::vectorised;
 use crate::backend::*;
 
 /// See `Backend::sampler_step`.

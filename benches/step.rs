@@ -1,0 +1,123 @@
+//! Whole training steps: milliseconds, GFLOP/s by the products' FLOPs, share of the machine's FMA peak, memory.
+//!
+//! `cargo bench --bench step [-- --configs a,b,c,demo --steps 7]` prints one JSON line a configuration; a, b and c are
+//! those of benches/compare/pytorch_step.py, for turns with PyTorch on the same machine.
+
+mod peak;
+
+use std::time::Instant;
+
+use clap::Parser;
+use dit_engine::backend::Backend;
+use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position};
+use dit_engine::cpu::Cpu;
+use dit_engine::diffusion::noising::Levels;
+use dit_engine::diffusion::schedule::Schedule;
+use dit_engine::dit::Dit;
+use dit_engine::train::cost::train_step_cost;
+use dit_engine::train::optimizer::{State, adam_step};
+use dit_engine::train::step::{StepInput, evaluate, forward_backward};
+
+#[derive(Parser)]
+struct Args {
+    /// Configurations, separated by commas
+    #[arg(long, default_value = "a,b,demo")]
+    configs: String,
+    /// Steps that count
+    #[arg(long, default_value_t = 7)]
+    steps: u64,
+    /// Steps before
+    #[arg(long, default_value_t = 2)]
+    warmup: u64,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    let peak = peak::fma_flops_per_second() * rayon::current_num_threads() as f64;
+    for name in args.configs.split(',') {
+        let Some(config) = configuration(name) else {
+            eprintln!("--configs: there is no `{name}`; there are a, b, c and the presets");
+            std::process::exit(2);
+        };
+        measure(name, &config, &args, peak);
+    }
+}
+
+fn measure(name: &str, config: &Config, args: &Args, peak: f64) {
+    let backend = Cpu::new();
+    let dit = Dit::new(&config.model).expect("a configuration that fits together");
+    let schedule = Schedule::new(&config.diffusion);
+    let cost = train_step_cost(config).expect("a configuration that fits together");
+    let mut state = State::new(&backend, &dit.layout().initial_values(0)).expect("memory");
+    let x0: Vec<f32> = (0..config.train.batch * dit.image_len()).map(|i| (i as f32 * 0.37).sin()).collect();
+    let mut times_ms = Vec::new();
+    let mut forward_ms = Vec::new();
+    for step in 0..args.warmup + args.steps {
+        let width = config.model.image[1];
+        let levels = Levels::draw(&schedule, &config.diffusion, 0, step, config.train.batch, width);
+        let input = StepInput {
+            x0: &x0,
+            noise: StepInput::training_noise(0, step),
+            levels: &levels,
+            objective: Objective::X0,
+        };
+        let start = Instant::now();
+        forward_backward(&backend, &dit, &mut state, &input, None).expect("a step");
+        state.gradient_norm(&backend);
+        state.update(&backend, adam_step(&config.train, dit.layout(), step));
+        times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        evaluate(&backend, &dit, &state.weights, &input).expect("a forward pass");
+        forward_ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.drain(..args.warmup as usize);
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let (step, forward) = (median(&mut times_ms), median(&mut forward_ms));
+    let gflops = cost.flops_step as f64 / step / 1e6;
+    let line = serde_json::json!({
+        "config": name,
+        "median_ms": (step * 10.0).round() / 10.0,
+        "fastest_ms": (times_ms[0] * 10.0).round() / 10.0,
+        "forward_ms": (forward * 10.0).round() / 10.0,
+        "gflop_step": (cost.flops_step as f64 / 1e8).round() / 10.0,
+        "gflop_per_second": gflops.round(),
+        "share_of_fma_peak": (gflops * 1e9 / peak * 1e3).round() / 1e3,
+        "parameters": cost.parameters,
+        "held_mib": backend.memory().held_bytes >> 20,
+        "threads": rayon::current_num_threads(),
+    });
+    println!("{line}");
+}
+
+fn configuration(name: &str) -> Option<Config> {
+    let base = || Config::resolve("small", &Overrides::default()).expect("a preset");
+    let mut config = match name {
+        "a" | "b" | "c" => base(),
+        preset => return Config::resolve(preset, &Overrides::default()).ok(),
+    };
+    let model = &mut config.model;
+    (model.channels, model.dim, model.depth, model.heads) = (2, 256, 4, 4);
+    match name {
+        "a" => {
+            (model.image, model.patch) = ([128, 128], [4, 4]);
+            (model.block, model.position) = (BlockKind::Seed, Position::Learned);
+            config.train.batch = 4;
+        }
+        "b" => {
+            (model.image, model.patch) = ([512, 512], [32, 32]);
+            config.train.batch = 8;
+        }
+        _ => {
+            (model.image, model.patch) = ([512, 256], [16, 8]);
+            (model.dim, model.depth, model.heads) = (384, 8, 6);
+            config.train.batch = 2;
+        }
+    }
+    Some(config)
+}
