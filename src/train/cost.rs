@@ -169,7 +169,7 @@ pub(super) fn check_describable(config: &Config, data_bytes: u64) -> Result<()> 
 
 /// Less than a run needs, by arithmetic alone: for sizes at which nothing may be allocated to find out.
 struct LowerBound {
-    /// The blocks' matrices.
+    /// The blocks' matrices and the patch kernels.
     parameter_bytes: u128,
     /// The position embedding.
     table_bytes: u128,
@@ -188,7 +188,8 @@ impl LowerBound {
         let grid = [0, 1].map(|axis| model.image[axis] / model.patch[axis].max(1));
         let attention = product(&[4, model.depth, model.dim, model.dim]);
         let mlp = product(&[2, model.mlp_ratio, model.depth, model.dim, model.dim]);
-        let parameters = attention.saturating_add(mlp);
+        let patches = product(&[2, model.channels, model.patch[0], model.patch[1], model.dim]);
+        let parameters = attention.saturating_add(mlp).saturating_add(patches);
         let table = product(&[grid[0], grid[1], model.dim]);
         let image = product(&[model.channels, model.image[0], model.image[1]]);
         let saved = product(&[3, model.depth, grid[0], grid[1], model.dim]);
