@@ -181,7 +181,7 @@ fn wrong_arguments_get_one_clear_line() {
     fails("train --config bad.toml", &["bad.toml", "line 2"]);
     fails("train --config none.toml", &["none.toml"]);
     fails("train --data nowhere", &["--data", "nowhere"]);
-    fails("train --data empty", &["empty"]);
+    fails("train --data empty", &["no audio files found", "empty"]);
     fails("train --resume", &["--resume", "runs"]);
     fails("train --resume --out runs/x --set model.depth=3", &["--resume", "--set"]);
     fails("sample --checkpoint none --out o", &["--checkpoint", "none"]);

@@ -200,6 +200,6 @@ fn a_nan_stops_the_run_with_its_culprit() {
     assert!(!tensor.is_empty() && tensor != "the loss (or the norm of the gradients)", "{text}");
     assert!(text.contains("last.safetensors") && text.contains("train.lr"), "{text}");
     let saved = Checkpoint::load(&folder.join("checkpoints/last.safetensors")).unwrap();
-    assert_eq!(saved.step, step);
+    assert!(saved.step <= step, "{text}");
     assert!(saved.weights.iter().all(|weight| weight.is_finite()));
 }

@@ -52,7 +52,8 @@ pub(super) fn assemble(
                 "no audio files found (wav, mp3, flac, ogg, m4a, ... or a table metadata.csv)".to_string()
             }
         };
-        return Err(Error::config("SOURCE", why));
+        let sources: Vec<String> = options.sources.iter().map(|source| printable(source)).collect();
+        return Err(Error::config(sources.join(", "), why));
     }
     let records = decided_records(options, &usable, &mut summary)?;
     let info = describe(options, &usable, &records)?;

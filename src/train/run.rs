@@ -26,7 +26,7 @@ use crate::render::{Renderer, Written};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::journal::{Journal, StepLog};
 use crate::train::optimizer::{State, adam_step, learning_rate};
-use crate::train::step::{StepInput, find_culprit, forward_backward};
+use crate::train::step::{StepInput, check_weights, find_culprit, forward_backward};
 use crate::train::validate::{Validation, validate};
 
 /// Segments written to `reference/`.
@@ -272,6 +272,8 @@ impl<'a, B: Backend> Run<'a, B> {
         if name == "last" && self.saved_step == Some(self.step) && path.exists() {
             return Ok(path);
         }
+        // A checkpoint on disk is always one to go on from.
+        check_weights(self.backend, &self.dit, &self.state, self.step).map_err(|e| self.with_advice(e))?;
         let normalizer = self.dataset.normalizer();
         let download = |buf| State::download(self.backend, buf);
         let checkpoint = Checkpoint {

@@ -121,6 +121,20 @@ fn forward<B: Backend>(
     Ok((StepOutput { loss, losses: host, x_t: noised.x_t, prediction }, dprediction))
 }
 
+/// Fails with the name of the first parameter that is not finite.
+///
+/// # Errors
+/// [`Error::NonFinite`].
+pub fn check_weights<B: Backend>(backend: &B, dit: &Dit, state: &State<B>, step: u64) -> Result<()> {
+    let weights = B::view(&state.weights, 0..dit.layout().len());
+    let Some(element) = backend.find_non_finite(weights) else { return Ok(()) };
+    let name = dit.layout().name_at(element).unwrap_or("(padding)");
+    let mut value = [0.0];
+    backend.download(&mut value, B::view(&state.weights, element..element + 1));
+    let tensor = format!("parameter {name}");
+    Err(Error::NonFinite { tensor, value: value[0], step, advice: String::new() })
+}
+
 /// Finds out what went wrong in a step whose loss or gradient is not finite: checks the parameters, then replays
 /// the step and watches every value.
 ///
@@ -134,12 +148,8 @@ pub fn find_culprit<B: Backend>(
     step: u64,
 ) -> Error {
     let bad = |tensor: String, value: f32| Error::NonFinite { tensor, value, step, advice: String::new() };
-    let weights = B::view(&state.weights, 0..dit.layout().len());
-    if let Some(element) = backend.find_non_finite(weights) {
-        let name = dit.layout().name_at(element).unwrap_or("a parameter").to_string();
-        let mut value = [0.0];
-        backend.download(&mut value, B::view(&state.weights, element..element + 1));
-        return bad(format!("parameter {name}"), value[0]);
+    if let Err(error) = check_weights(backend, dit, state, step) {
+        return error;
     }
     if let Some(element) = input.x0.iter().position(|value| !value.is_finite()) {
         return bad("the training data".to_string(), input.x0[element]);
