@@ -15,6 +15,7 @@ use dit_engine::diffusion::noising::Levels;
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
 use dit_engine::train::cost::train_step_cost;
+use dit_engine::train::estimate::Estimate;
 use dit_engine::train::optimizer::{State, adam_step};
 use dit_engine::train::step::{StepInput, evaluate, forward_backward};
 
@@ -79,11 +80,13 @@ fn measure(name: &str, config: &Config, args: &Args, peak: f64) {
         times[times.len() / 2]
     };
     let (step, forward) = (median(&mut times_ms), median(&mut forward_ms));
+    let estimate = Estimate::measure(&backend, config, &cost).expect("memory for the measurement");
     let gflops = cost.flops_step as f64 / step / 1e6;
     let line = serde_json::json!({
         "config": name,
         "median_ms": (step * 10.0).round() / 10.0,
         "fastest_ms": (times_ms[0] * 10.0).round() / 10.0,
+        "estimated_ms": (estimate.step_seconds * 1e4).round() / 10.0,
         "forward_ms": (forward * 10.0).round() / 10.0,
         "gflop_step": (cost.flops_step as f64 / 1e8).round() / 10.0,
         "gflop_per_second": gflops.round(),

@@ -14,8 +14,8 @@ const CALIBRATION: Duration = Duration::from_millis(100);
 /// Rows of the measured product and tokens of the measured attention, at most: their memory stays in the device's pool.
 const CALIBRATION_ROWS: usize = 512;
 /// Time of all that is not attention over the time that its products alone would take: norms, activations, residuals and
-/// the backward products. Measured on a CPU (2 cores, presets demo, small and seed).
-const PASSES_OVERHEAD: f64 = 1.9;
+/// the backward products. From `cargo bench --bench step` on 2 cores, which prints both times.
+const PASSES_OVERHEAD: f64 = 1.25;
 /// A forward pass is a third of a step's operations: each product has two gradients.
 const FORWARD_SHARE: f64 = 1.0 / 3.0;
 
