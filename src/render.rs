@@ -166,8 +166,19 @@ impl Renderer {
 pub fn complaints(written: &[Written]) -> Vec<String> {
     let mut lines = Vec::new();
     for sample in written {
-        for complaint in sample.check.complaints() {
-            lines.push(format!("{}: {complaint}", sample.wav.display()));
+        let SoundCheck { peak, rms_dbfs, silent, non_finite, .. } = sample.check;
+        let mut complain = |what: String| lines.push(format!("{}: {what}", sample.wav.display()));
+        if non_finite > 0 {
+            complain(format!("{non_finite} samples are NaN or infinite"));
+        }
+        if silent {
+            complain(format!("is silent ({rms_dbfs:.0} dBFS)"));
+        }
+        if peak > 1.0 {
+            let down_db = 20.0 * (peak / SAFE_PEAK).log10();
+            complain(format!(
+                "was too loud for a WAV (peak {peak:.2}) and is turned down by {down_db:.1} dB"
+            ));
         }
     }
     lines

@@ -16,6 +16,11 @@ const CALIBRATION_ROWS: usize = 512;
 /// Time of all that is not attention over the time that its products alone would take: norms, activations, residuals and
 /// the backward products. From `cargo bench --bench step` on 2 cores, which prints both times.
 const PASSES_OVERHEAD: f64 = 1.25;
+/// Floats of the measured sum, at most.
+const CALIBRATION_FLOATS: usize = 1 << 22;
+/// Bytes that a step moves for each parameter outside the products: Adam reads five and writes four arrays, the
+/// gradients are cleared, added to (a read and a write), and squared.
+const STATE_BYTES: f64 = 13.0 * 4.0;
 /// A forward pass is a third of a step's operations: each product has two gradients.
 const FORWARD_SHARE: f64 = 1.0 / 3.0;
 
@@ -48,8 +53,11 @@ impl Estimate {
         let products = MatmulDims { rows, columns: model.dim * model.mlp_ratio, inner: model.dim };
         let tokens = model.tokens().min(CALIBRATION_ROWS);
         let heads = AttentionDims { batch: 1, tokens, heads: model.heads, head_dim: model.dim / model.heads };
-        let rates =
-            Rates { matmul: matmul_rate(backend, products)?, attention: attention_rate(backend, heads)? };
+        let rates = Rates {
+            matmul: matmul_rate(backend, products)?,
+            attention: attention_rate(backend, heads)?,
+            bytes: memory_rate(backend, (cost.parameters as usize).clamp(1, CALIBRATION_FLOATS))?,
+        };
         Ok(Self::at_rates(rates, config, cost))
     }
 
@@ -57,8 +65,9 @@ impl Estimate {
         let train = &config.train;
         let attention = cost.families.get(&Family::Attention).map_or(0, |tally| tally.flops);
         let rest = (cost.flops_step - attention) as f64 / rates.matmul * PASSES_OVERHEAD;
-        let step_seconds = attention as f64 / rates.attention + rest;
-        let forward_seconds = step_seconds * FORWARD_SHARE / train.batch as f64;
+        let state = cost.parameters as f64 * STATE_BYTES / rates.bytes;
+        let step_seconds = attention as f64 / rates.attention + rest + state;
+        let forward_seconds = (step_seconds - state) * FORWARD_SHARE / train.batch as f64;
         let times = |every: u64| train.steps.div_ceil(every) as f64;
         let validations = times(train.validate_every) * train.validation_samples as f64;
         let samples = times(train.sample_every) * (config.sample.count * config.sample.steps) as f64;
@@ -88,11 +97,21 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Floating-point operations a second of a device.
+/// What a device does in a second: floating-point operations, and bytes moved.
 #[derive(Clone, Copy)]
 struct Rates {
     matmul: f64,
     attention: f64,
+    bytes: f64,
+}
+
+/// Rate of `x += y` on `len` floats: two reads and a write.
+fn memory_rate<B: Backend>(backend: &B, len: usize) -> Result<f64> {
+    let (mut x, y) = (zeros(backend, len)?, zeros(backend, len)?);
+    Ok(rate(3.0 * len as f64 * size_of::<f32>() as f64, || {
+        backend.add(B::view_mut(&mut x, 0..len), B::view(&y, 0..len));
+        backend.download(&mut [0.0], B::view(&x, 0..1)); // Waits for the kernel.
+    }))
 }
 
 /// Rate of `y = x w^T + b`.
@@ -209,7 +228,7 @@ mod tests {
         let mut config = Config::resolve("demo", &Overrides::default()).unwrap();
         let cost = train_step_cost(&config).unwrap();
         let at_rate = |rate, config: &Config| {
-            Estimate::at_rates(Rates { matmul: rate, attention: rate }, config, &cost)
+            Estimate::at_rates(Rates { matmul: rate, attention: rate, bytes: f64::INFINITY }, config, &cost)
         };
         let slow = at_rate(1e9, &config);
         let fast = at_rate(1e12, &config);
