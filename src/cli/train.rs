@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use dit_engine::backend::Backend;
 use dit_engine::config::{Config, Overrides};
 use dit_engine::cpu::Cpu;
 use dit_engine::dataset::{Dataset, Split};
@@ -165,11 +166,12 @@ fn announce(backend: &Cpu, job: &Job) -> Result<()> {
     let cost = cost::train_step_cost(config)?;
     cost::check_fits(&cost, config)?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));
-    eprintln!("data:  {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());
-    eprintln!("model: {}", Estimate::measure(backend, config, &cost)?);
+    eprintln!("data:   {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());
+    eprintln!("device: {}", backend.name());
+    eprintln!("model:  {}", Estimate::measure(backend, config, &cost)?);
     match resume {
-        Some(from) => eprintln!("run:   {}, going on at step {}", folder.display(), from.step),
-        None => eprintln!("run:   {}", folder.display()),
+        Some(from) => eprintln!("run:    {}, going on at step {}", folder.display(), from.step),
+        None => eprintln!("run:    {}", folder.display()),
     }
     data::remember(folder, dataset.dir()).with_context(|| format!("cannot begin {}", folder.display()))
 }
