@@ -176,7 +176,7 @@ fn wrong_arguments_get_one_clear_line() {
     fs::create_dir(folder.join("empty")).unwrap();
     let fails = |line: &str, needles: &[&str]| bad(run(folder, line), 1, needles);
     fails("train --set model.deph=3", &["model.deph", "did you mean model.depth"]);
-    fails("train --set model.heads=5", &["model.heads", "do not divide"]);
+    fails("train --set model.heads=7", &["model.heads", "do not divide"]);
     fails("train --preset tiny", &["--preset", "demo, small"]);
     fails("train --config bad.toml", &["bad.toml", "line 2"]);
     fails("train --config none.toml", &["none.toml"]);
@@ -202,7 +202,7 @@ fn a_run_that_cannot_fit_is_refused_with_the_setting_that_would() {
     let folder = folder.path();
     songs(folder);
     good(run(folder, "prepare songs --out data/mine"));
-    let line = "train --data data/mine --set model.dim=192 --set train.batch=1000000 --steps 1";
+    let line = "train --data data/mine --set model.dim=160 --set train.batch=1000000 --steps 1";
     bad(run(folder, line), 1, &["of memory", "train.batch"]);
     assert!(!folder.join("runs").exists(), "a refused run leaves nothing");
 }

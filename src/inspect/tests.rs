@@ -12,9 +12,14 @@ use crate::train::checkpoint::Checkpoint;
 
 fn config() -> Config {
     let mut overrides = Overrides::default();
-    for setting in
-        ["model.image=[8,12]", "model.patch=[4,4]", "model.dim=12", "model.depth=1", "train.steps=1000"]
-    {
+    for setting in [
+        "model.image=[8,12]",
+        "model.patch=[4,4]",
+        "model.dim=12",
+        "model.heads=3",
+        "model.depth=1",
+        "train.steps=1000",
+    ] {
         overrides.add_setting(setting).unwrap();
     }
     Config::resolve("demo", &overrides).unwrap()
