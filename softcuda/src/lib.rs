@@ -1,0 +1,4 @@
+//! The CUDA driver API in software.
+
+pub mod model;
+pub mod ptx;
