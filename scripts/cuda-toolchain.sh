@@ -38,8 +38,6 @@ if [[ ! -x $nvcc || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
         --no-deps --target "$home" "${WHEELS[@]}" >"$log" 2>&1; then
         fail "pip could not install the wheels: $(grep -i error "$log" | tail -n 1)"
     fi
-    # Wheels do not carry the executable bit of every program in them.
-    chmod +x "$home"/nvidia/cu13/bin/* "$home"/nvidia/cu13/nvvm/bin/* 2>/dev/null || true
     "$nvcc" --version >/dev/null 2>&1 || fail "the installed nvcc does not run: $nvcc"
     echo "$wanted" >"$stamp"
 fi

@@ -48,6 +48,24 @@ relative_paths() {
     }"
 }
 
+# Names with internal linkage (the toolkit's inline functions, in the strings of -lineinfo) hold a hash of the source's
+# absolute path, _INTERNAL_<8 hex digits>_, which --frandom-seed does not replace. The strings are rows of up to 40 bytes;
+# they are joined first, because the hash may lie across two rows.
+neutral_names() {
+    awk '
+        function flush(    bytes, i, n) {
+            if (joined == "") return
+            gsub(/95,73,78,84,69,82,78,65,76,95,[0-9]+,[0-9]+,[0-9]+,[0-9]+,[0-9]+,[0-9]+,[0-9]+,[0-9]+,95/,
+                "95,73,78,84,69,82,78,65,76,95,48,48,48,48,48,48,48,48,95", joined)
+            n = split(joined, bytes, ",")
+            for (i = 1; i <= n; i++) printf "%s%s%s", i % 40 == 1 ? ".b8 " : "", bytes[i], i % 40 == 0 || i == n ? "\n" : ","
+            joined = ""
+        }
+        /^\.b8 / { joined = joined (joined == "" ? "" : ",") substr($0, 5); next }
+        { flush(); print }
+        END { flush() }'
+}
+
 digest() { # of the source, its flags and the headers that it may include
     local headers
     headers=$(find "$SOURCES" -name '*.cuh' | sort)
@@ -86,7 +104,7 @@ compile() {
     for version in "${VERSIONS[@]}"; do
         {
             echo "// made by scripts/softcuda-ptx.sh from $name.cu, sha256 $(digest "$source" "$arch")"
-            relative_paths <"$work/$name.raw" | sed -E "s/^\.version .*/.version $version/"
+            relative_paths <"$work/$name.raw" | neutral_names | sed -E "s/^\.version .*/.version $version/"
         } >"$made/$name.ptx"
         "$ptxas" -arch="sm_${arch#compute_}" "$made/$name.ptx" -o "$work/cubin" 2>"$work/log" && break
         [[ $version != 9.0 ]] || fail "ptxas refused $name.ptx: $(head -n 1 "$work/log")"

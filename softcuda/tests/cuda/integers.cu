@@ -17,7 +17,8 @@
 // narrow          loads and stores of 8 and 16 bits: out = a + b + c * d, sum8 = low byte of a + b
 //   any grid, any block; (a[n] (i8), b[n] (u8), c[n] (i16), d[n] (u16), sum8[n] (i8), out[n] (i32), n)
 // conversions     12 rows (i32): float to int with __float2int_{rn,rz,ru,rd}, cast to u8 (saturating, towards
-//                 zero) and to i16 (nearest), float bits, __float2uint_rz, and the bits of __int2float_{rn,rz,ru,rd} of the integer in the second array
+//                 zero) and to i16 (nearest), float bits, __float2uint_rz, and the bits of
+//                 __int2float_{rn,rz,ru,rd} of the integer in the second array
 //   any grid, any block; (x[n] (f32), k[n] (i32), out[12*n] (i32), n)
 
 #define FOR_EACH(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x)
