@@ -77,7 +77,8 @@ impl Class {
 }
 
 /// What a launch did. Sums over all blocks; independent of the order in which they ran.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Warp instructions issued, by [`Class`].
     pub warp_instructions: [u64; 20],
@@ -101,6 +102,8 @@ pub struct Counters {
     pub shared_conflicts: u64,
     /// Floating-point operations of mma: 2 m n k each.
     pub tensor_flops: u64,
+    /// Those of them that were in tf32, which runs at half the rate of f16.
+    pub tensor_tf32_flops: u64,
     /// Floating-point operations of everything else in f32, f16, bf16 (a fused multiply-add counts 2, and again twice
     /// for packed pairs).
     pub flops: u64,
@@ -128,9 +131,29 @@ impl Counters {
         self.shared_passes += other.shared_passes;
         self.shared_conflicts += other.shared_conflicts;
         self.tensor_flops += other.tensor_flops;
+        self.tensor_tf32_flops += other.tensor_tf32_flops;
         self.flops += other.flops;
         self.double_flops += other.double_flops;
         self.barriers += other.barriers;
         self.divergent_branches += other.divergent_branches;
+    }
+    /// Warp instructions of all classes.
+    pub fn all_warp_instructions(&self) -> u64 {
+        self.warp_instructions.iter().sum()
+    }
+
+    /// Lane instructions of all classes.
+    pub fn all_lane_instructions(&self) -> u64 {
+        self.lane_instructions.iter().sum()
+    }
+
+    /// Sectors that loads and stores of global memory asked for.
+    pub fn global_sectors(&self) -> u64 {
+        self.global_load_sectors + self.global_store_sectors
+    }
+
+    /// The fewest sectors that could hold their bytes.
+    pub fn global_sectors_minimum(&self) -> u64 {
+        self.global_load_sectors_minimum + self.global_store_sectors_minimum
     }
 }
