@@ -168,6 +168,17 @@ mod tests {
             (CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, i32::MAX),
             (CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, 65_535),
             (CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 108),
+            (CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32),
+            (CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT, 512),
+            (CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT, 32),
+            (CU_DEVICE_ATTRIBUTE_SURFACE_ALIGNMENT, 512),
+            (CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE2D_LINEAR_HEIGHT, 65_000),
+            (CU_DEVICE_ATTRIBUTE_MAXIMUM_TEXTURE3D_DEPTH_ALTERNATE, 32_768),
+            (CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK, 65_536),
+            (CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, 1),
+            (CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 1),
+            (CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS, 0),
+            (CU_DEVICE_ATTRIBUTE_INTEGRATED, 0),
             (CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1_410_000),
             (CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, 1_215_000),
             (CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, 5120),
@@ -191,6 +202,26 @@ mod tests {
         let a100 = Device::by_name("a100").unwrap();
         for (attribute, value) in expected {
             assert_eq!(a100.attribute(attribute as i32), Some(value), "{attribute:?}");
+        }
+    }
+
+    #[test]
+    fn features_follow_the_capability_and_the_market() {
+        use Attribute::*;
+        // In the order t4, a100, rtx4090, h100.
+        let expected = [
+            (CU_DEVICE_ATTRIBUTE_ECC_ENABLED, [1, 1, 0, 1]),
+            (CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, [1, 1, 0, 1]),
+            (CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH, [0, 0, 0, 1]),
+            (CU_DEVICE_ATTRIBUTE_TENSOR_MAP_ACCESS_SUPPORTED, [0, 0, 0, 1]),
+            (CU_DEVICE_ATTRIBUTE_GENERIC_COMPRESSION_SUPPORTED, [0, 1, 1, 1]),
+            (CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK, [0, 1024, 1024, 1024]),
+            (CU_DEVICE_ATTRIBUTE_MEM_SYNC_DOMAIN_COUNT, [1, 1, 1, 4]),
+        ];
+        for (attribute, values) in expected {
+            let found: Vec<i32> =
+                Device::all().iter().filter_map(|device| device.attribute(attribute as i32)).collect();
+            assert_eq!(found, values, "{attribute:?}");
         }
     }
 }

@@ -399,6 +399,14 @@ mod tests {
     }
 
     #[test]
+    fn mma_sync_reaches_a_part_of_the_peak_of_an_h100() {
+        let shape = LaunchShape { grid: [1320, 1, 1], ..full() };
+        let counters = Counters { tensor_flops: 989_400_000_000, ..Counters::default() };
+        let cost = cost(Device::by_name("h100").unwrap(), &shape, &counters);
+        near(cost.term_us(Bound::Tensor), 1000.0 / 0.63);
+    }
+
+    #[test]
     fn one_block_more_than_there_are_sms_makes_all_wait_for_it() {
         let mut counters = Counters::default();
         counters.warp_instructions[Class::Fma.index()] = 1_000_000_000;

@@ -157,3 +157,54 @@ impl Counters {
         self.global_load_sectors_minimum + self.global_store_sectors_minimum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Every count in the JSON of a [`Counters`] replaced by its own number.
+    fn number(value: &mut Value, next: &mut u64) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| number(item, next)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| number(field, next)),
+            _ => {
+                *value = json!(*next);
+                *next += 1;
+            }
+        }
+    }
+
+    /// Every count in it doubled.
+    fn double(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(double),
+            Value::Object(fields) => fields.values_mut().for_each(double),
+            count => *count = json!(2 * count.as_u64().unwrap()),
+        }
+    }
+
+    #[test]
+    fn adding_reaches_every_count() {
+        let mut value = serde_json::to_value(Counters::default()).unwrap();
+        number(&mut value, &mut 1);
+        let mut sum: Counters = serde_json::from_value(value.clone()).unwrap();
+        let other = sum.clone();
+        sum.add(&other);
+        double(&mut value);
+        assert_eq!(serde_json::to_value(&sum).unwrap(), value);
+    }
+
+    #[test]
+    fn classes_are_indexed_in_the_order_of_their_list() {
+        for (index, class) in Class::ALL.iter().enumerate() {
+            assert_eq!(class.index(), index);
+        }
+    }
+
+    #[test]
+    fn counts_that_an_older_file_lacks_are_zero() {
+        let older: Counters = serde_json::from_value(json!({ "flops": 7 })).unwrap();
+        assert_eq!(older, Counters { flops: 7, ..Counters::default() });
+    }
+}

@@ -323,6 +323,19 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_binds_a_kernel_is_what_binds_most_of_its_time() {
+        // Four small launches that are all overhead, and a large one that takes longer than they do together.
+        let mut launches = vec![launch("norm", 20_000)];
+        let mut empty = launch("norm", 1);
+        empty.cost.bound = Bound::Launch;
+        empty.cost.total_us = 2.0;
+        launches.resize(5, empty);
+        assert_ne!(launches[0].cost.bound, Bound::Launch);
+        assert_eq!(by_kernel(&launches)[0].bound, launches[0].cost.bound);
+        assert_eq!(by_kernel(&launches[1..])[0].bound, Bound::Launch);
+    }
+
+    #[test]
     fn nothing_divides_by_nothing() {
         let mut launch = launch("empty", 1);
         launch.counters = Counters::default();
