@@ -77,7 +77,8 @@ impl Class {
 }
 
 /// What a launch did. Sums over all blocks; independent of the order in which they ran.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Warp instructions issued, by [`Class`].
     pub warp_instructions: [u64; 20],
@@ -101,6 +102,8 @@ pub struct Counters {
     pub shared_conflicts: u64,
     /// Floating-point operations of mma: 2 m n k each.
     pub tensor_flops: u64,
+    /// Those of them that were in tf32, which runs at half the rate of f16.
+    pub tensor_tf32_flops: u64,
     /// Floating-point operations of everything else in f32, f16, bf16 (a fused multiply-add counts 2, and again twice
     /// for packed pairs).
     pub flops: u64,
@@ -128,9 +131,80 @@ impl Counters {
         self.shared_passes += other.shared_passes;
         self.shared_conflicts += other.shared_conflicts;
         self.tensor_flops += other.tensor_flops;
+        self.tensor_tf32_flops += other.tensor_tf32_flops;
         self.flops += other.flops;
         self.double_flops += other.double_flops;
         self.barriers += other.barriers;
         self.divergent_branches += other.divergent_branches;
+    }
+    /// Warp instructions of all classes.
+    pub fn all_warp_instructions(&self) -> u64 {
+        self.warp_instructions.iter().sum()
+    }
+
+    /// Lane instructions of all classes.
+    pub fn all_lane_instructions(&self) -> u64 {
+        self.lane_instructions.iter().sum()
+    }
+
+    /// Sectors that loads and stores of global memory asked for.
+    pub fn global_sectors(&self) -> u64 {
+        self.global_load_sectors + self.global_store_sectors
+    }
+
+    /// The fewest sectors that could hold their bytes.
+    pub fn global_sectors_minimum(&self) -> u64 {
+        self.global_load_sectors_minimum + self.global_store_sectors_minimum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Every count in the JSON of a [`Counters`] replaced by its own number.
+    fn number(value: &mut Value, next: &mut u64) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| number(item, next)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| number(field, next)),
+            _ => {
+                *value = json!(*next);
+                *next += 1;
+            }
+        }
+    }
+
+    /// Every count in it doubled.
+    fn double(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(double),
+            Value::Object(fields) => fields.values_mut().for_each(double),
+            count => *count = json!(2 * count.as_u64().unwrap()),
+        }
+    }
+
+    #[test]
+    fn adding_reaches_every_count() {
+        let mut value = serde_json::to_value(Counters::default()).unwrap();
+        number(&mut value, &mut 1);
+        let mut sum: Counters = serde_json::from_value(value.clone()).unwrap();
+        let other = sum.clone();
+        sum.add(&other);
+        double(&mut value);
+        assert_eq!(serde_json::to_value(&sum).unwrap(), value);
+    }
+
+    #[test]
+    fn classes_are_indexed_in_the_order_of_their_list() {
+        for (index, class) in Class::ALL.iter().enumerate() {
+            assert_eq!(class.index(), index);
+        }
+    }
+
+    #[test]
+    fn counts_that_an_older_file_lacks_are_zero() {
+        let older: Counters = serde_json::from_value(json!({ "flops": 7 })).unwrap();
+        assert_eq!(older, Counters { flops: 7, ..Counters::default() });
     }
 }
