@@ -270,7 +270,7 @@ fn initial_numbers_become_little_endian_bytes() {
 fn the_braces_give_an_open_array_its_size() {
     assert_eq!(variable(".global .u16 x[] = {1, 2, 3};").bytes, Some(6));
     assert_eq!(variable(".global .v2 .f32 x[][2] = {{{1.0, 2.0}}, {}, {}};").bytes, Some(48));
-    assert_eq!(variable(".global .u32 x[8] = {};").init, []);
+    assert_eq!(variable(".global .u32 x[8] = {};").init, [0u8; 0]);
 }
 
 #[test]
