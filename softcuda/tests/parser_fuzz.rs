@@ -10,6 +10,9 @@ const HEAD: &str = ".version 7.8\n.target sm_80\n.address_size 64\n";
 /// A text with most constructs, to be mutated.
 const SAMPLE: &str = include_str!("parser/sample.ptx");
 
+/// The same, and what a compiler wrote.
+const TEXTS: [&str; 2] = [SAMPLE, include_str!("parser/assertion.ptx")];
+
 #[test]
 fn the_sample_is_understood() {
     let module = parse(SAMPLE.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
@@ -129,15 +132,18 @@ proptest! {
     }
 
     #[test]
-    fn truncated_texts_are_survived(end in 0..SAMPLE.len()) {
-        survives(&SAMPLE.as_bytes()[..end])?;
+    fn truncated_texts_are_survived(end in any::<prop::sample::Index>()) {
+        for text in TEXTS {
+            survives(&text.as_bytes()[..end.index(text.len())])?;
+        }
     }
 
     #[test]
     fn mutated_texts_are_survived(
+        original in prop::sample::select(TEXTS.to_vec()),
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..12_usize, fragment()), 1..6),
     ) {
-        let mut text = SAMPLE.as_bytes().to_vec();
+        let mut text = original.as_bytes().to_vec();
         for (place, removed, inserted) in edits {
             let start = place.index(text.len() + 1);
             let end = (start + removed).min(text.len());
