@@ -216,3 +216,17 @@ fn presets_print_and_read_back() {
     fs::write(folder.path().join("mine.toml"), &demo).unwrap();
     bad(run(folder.path(), "train --config mine.toml --data nowhere"), 1, &["nowhere"]);
 }
+
+/// Two folders of one name have a place each: neither prunes the other's shards.
+#[test]
+fn folders_of_the_same_name_do_not_share_their_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for owner in ["a", "b"] {
+        fs::create_dir(folder.join(owner)).unwrap();
+        songs(&folder.join(owner));
+        good(train_tiny(folder, &format!("--data {owner}/songs --steps 1")).output().unwrap());
+    }
+    let prepared = fs::read_dir(folder.join("data")).unwrap().count();
+    assert_eq!(prepared, 2);
+}

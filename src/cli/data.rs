@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use dit_engine::config::RepresentationConfig;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
 use dit_engine::dataset::demo::{DemoOptions, compose};
 use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
 use dit_engine::files::write_bytes_atomic;
+use sha2::{Digest, Sha256};
 
 use super::{prepare as prepare_command, progress};
 
@@ -33,17 +34,17 @@ pub fn open(
     representation: &RepresentationConfig,
     stop: &'static AtomicBool,
 ) -> Result<Source> {
-    let source = match data {
+    let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
+    let (source, hash) = match data {
         Some(path) if path.join("dataset.json").exists() => {
             return Ok(Source { name: name_of(path), dataset: Dataset::open(path)? });
         }
         Some(path) if !path.exists() => bail!("--data: {} does not exist", path.display()),
-        Some(path) => path.to_path_buf(),
-        None => demo_corpus()?,
+        Some(path) => (path.to_path_buf(), place_hash(path, &config)?),
+        None => (demo_corpus()?, config.fingerprint()),
     };
     let name = name_of(&source);
-    let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
-    let out = Path::new("data").join(format!("{name}-{}", &config.fingerprint()[..8]));
+    let out = Path::new("data").join(format!("{name}-{}", &hash[..8]));
     let options = PrepareOptions {
         sources: vec![source],
         out: out.clone(),
@@ -61,6 +62,16 @@ pub fn open(
         eprintln!("{summary}");
     }
     Ok(Source { name, dataset: Dataset::open(&out)? })
+}
+
+/// Of what the shards hold and of where the songs lie: two folders of one name must not prune each other's shards.
+fn place_hash(source: &Path, config: &DatasetConfig) -> Result<String> {
+    let place = source.canonicalize().with_context(|| format!("--data: cannot find {}", source.display()))?;
+    let digest = Sha256::new()
+        .chain_update(config.fingerprint())
+        .chain_update(place.as_os_str().as_encoded_bytes())
+        .finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn demo_corpus() -> Result<PathBuf> {
