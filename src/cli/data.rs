@@ -12,7 +12,7 @@ use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
 use dit_engine::files::write_bytes_atomic;
 use sha2::{Digest, Sha256};
 
-use super::{prepare as prepare_command, progress};
+use super::{prepare as prepare_command, progress, with_typed_key};
 
 /// Part of the artists that is held out when data is prepared on the fly.
 const VALIDATION: f64 = 0.1;
@@ -36,7 +36,7 @@ pub fn open(
 ) -> Result<Source> {
     let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
     let (source, hash) = match data {
-        Some(path) if path.join("dataset.json").exists() => {
+        Some(path) if is_prepared(path) => {
             return Ok(Source { name: name_of(path), dataset: Dataset::open(path)? });
         }
         Some(path) if !path.exists() => bail!("--data: {} does not exist", path.display()),
@@ -57,11 +57,16 @@ pub fn open(
     let bar = prepare_command::Bar::default();
     let prepared = prepare(&options, stop, &bar);
     bar.finish();
-    let summary = prepared?;
+    let summary = prepared.map_err(with_typed_key)?;
     if summary.encoded_seconds > 0.0 || !summary.skipped.is_empty() {
         eprintln!("{summary}");
     }
     Ok(Source { name, dataset: Dataset::open(&out)? })
+}
+
+/// Whether `prepare` made this folder.
+pub fn is_prepared(path: &Path) -> bool {
+    path.join("dataset.json").exists()
 }
 
 /// Of what the shards hold and of where the songs lie: two folders of one name must not prune each other's shards.
