@@ -22,7 +22,7 @@ use dit_engine::config::{Config, Overrides};
 /// Trains a Diffusion Transformer on spectrograms of music and generates music with it.
 ///
 /// `dit-engine train` alone composes its own small corpus, trains on it and leaves music in runs/. Exit codes: 0 done,
-/// 1 failed (one line says why), 2 wrong arguments, 130 stopped by Ctrl-C with everything saved.
+/// 1 failed (one line says why), 2 wrong flags or configuration keys, 130 stopped by Ctrl-C with everything saved.
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 110)]
 pub struct Cli {
