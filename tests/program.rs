@@ -175,22 +175,23 @@ fn wrong_arguments_get_one_clear_line() {
     fs::write(folder.join("bad.toml"), "[model]\ndepth = \n").unwrap();
     fs::create_dir(folder.join("empty")).unwrap();
     let fails = |line: &str, needles: &[&str]| bad(run(folder, line), 1, needles);
-    fails("train --set model.deph=3", &["model.deph", "did you mean model.depth"]);
-    fails("train --set model.heads=7", &["model.heads", "do not divide"]);
-    fails("train --preset tiny", &["--preset", "demo, small"]);
     fails("train --config bad.toml", &["bad.toml", "line 2"]);
     fails("train --config none.toml", &["none.toml"]);
     fails("train --data nowhere", &["--data", "nowhere"]);
     fails("train --data empty", &["no audio files found", "empty"]);
     fails("train --resume", &["--resume", "runs"]);
-    fails("train --resume --out runs/x --set model.depth=3", &["--resume", "--set"]);
     fails("sample --checkpoint none --out o", &["--checkpoint", "none"]);
     fails("sample --checkpoint junk.safetensors --out o", &["junk.safetensors"]);
     fails("inspect junk.safetensors", &["junk.safetensors"]);
     fails("inspect nothing", &["nothing"]);
     fails("step --state junk.safetensors --out o", &["junk.safetensors"]);
     fails("prepare nowhere --out d", &["nowhere"]);
-    fails("preset tiny", &["tiny", "demo, small"]);
+    let mistyped = |line: &str, needles: &[&str]| bad(run(folder, line), 2, needles);
+    mistyped("train --set model.deph=3", &["model.deph", "did you mean model.depth"]);
+    mistyped("train --set model.heads=7", &["model.heads", "do not divide"]);
+    mistyped("train --preset tiny", &["--preset", "demo, small"]);
+    mistyped("train --resume --out runs/x --set model.depth=3", &["--resume", "--set"]);
+    mistyped("preset tiny", &["tiny", "demo, small"]);
     for line in ["train --steps many", "fly", "train --steps 3 --epochs 2"] {
         assert_eq!(run(folder, line).status.code(), Some(2), "{line}");
     }
@@ -215,4 +216,105 @@ fn presets_print_and_read_back() {
     let demo = good(run(folder.path(), "preset demo"));
     fs::write(folder.path().join("mine.toml"), &demo).unwrap();
     bad(run(folder.path(), "train --config mine.toml --data nowhere"), 1, &["nowhere"]);
+}
+
+/// Two folders of one name have a place each: neither prunes the other's shards.
+#[test]
+fn folders_of_the_same_name_do_not_share_their_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for owner in ["a", "b"] {
+        fs::create_dir(folder.join(owner)).unwrap();
+        songs(&folder.join(owner));
+        good(train_tiny(folder, &format!("--data {owner}/songs --steps 1")).output().unwrap());
+    }
+    let prepared = fs::read_dir(folder.join("data")).unwrap().count();
+    assert_eq!(prepared, 2);
+}
+
+/// Nothing is composed or prepared for a command line that cannot work.
+#[test]
+fn absurd_values_are_refused_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mistyped = |line: &str, needles: &[&str]| bad(run(folder, line), 2, needles);
+    mistyped("train --steps 0", &["--steps", "at least 1"]);
+    mistyped("train --epochs 0", &["--epochs", "at least 1"]);
+    mistyped("train --steps 18446744073709551615", &["train.steps", "at most"]);
+    mistyped("train --set diffusion.steps=9000000000000000000", &["diffusion.steps", "at most"]);
+    mistyped("train --set diffusion.steps=9000000000", &["diffusion.steps", "at most"]);
+    mistyped("train --set sample.count=9000000000000000000", &["sample.count", "at most"]);
+    mistyped("train --set model.depth=abc", &["model.depth"]);
+    mistyped("train --set data.mel_bands=80", &["model.image=[80,128]", "model.patch=[40,8]"]);
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "something was written");
+}
+
+/// `preset | true` and `preset > /dev/full`.
+#[test]
+fn a_closed_pipe_is_quiet_and_a_full_disk_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    for line in ["preset", "preset demo", "prepare songs --out mine"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program(folder).args(line.split_whitespace()).stdout(writer).output().unwrap();
+        let said = good(output);
+        assert!(!said.contains("panicked") && !said.contains("error"), "{line}: {said}");
+    }
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let output = program(folder).args(["preset", "demo"]).stdout(full).output().unwrap();
+        bad(output, 1, &["stdout", "No space left"]);
+    }
+}
+
+#[test]
+fn a_run_can_be_extended_but_not_shortened() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(train_tiny(folder, "--data songs --steps 4 --out runs/a").output().unwrap());
+    let config = || fs::read_to_string(folder.join("runs/a/config.toml")).unwrap();
+    let before = config();
+    bad(run(folder, "train --resume --out runs/a --steps 2"), 2, &["--steps", "2", "runs/a", "step 4"]);
+    let most = format!("train --resume --out runs/a --epochs {}", u64::MAX);
+    bad(run(folder, &most), 2, &["--epochs", "fewer"]);
+    for line in ["train --resume --out runs/a", "train --resume --out runs/a --steps 4"] {
+        let said = good(run(folder, line));
+        assert!(said.contains("nothing left to do") && said.lines().count() == 1, "{said}");
+    }
+    assert_eq!(config(), before);
+}
+
+#[test]
+fn settings_that_contradict_the_prepared_data_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(run(folder, "prepare songs --width 64 --out mine"));
+    let train = |line: &str| train_tiny(folder, &format!("--data mine --steps 1 {line}")).output().unwrap();
+    bad(train("--set data.n_fft=2048"), 2, &["data.n_fft", "2048", "1024", "mine"]);
+    bad(train("--set data.representation=logmag"), 2, &["data.representation", "logmag", "mel"]);
+    bad(train("--set model.image=[64,32]"), 2, &["model.image", "[64, 32]", "[64, 64]"]);
+    let said = good(train("--set data.griffin_lim_iterations=3 --out runs/a"));
+    assert!(said.contains("[64, 64]") && said.contains("instead of the preset's"), "{said}");
+    let config = fs::read_to_string(folder.join("runs/a/config.toml")).unwrap();
+    assert!(config.contains("griffin_lim_iterations = 3\n"), "{config}");
+}
+
+#[test]
+fn a_representation_means_the_same_as_a_flag_and_as_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(run(folder, "prepare songs --width 16 --out mine --representation seed"));
+    let described = fs::read_to_string(folder.join("mine/dataset.json")).unwrap();
+    assert!(described.contains("8192") && described.contains("412"), "{described}");
+    let again = good(run(folder, "prepare songs --width 16 --out mine --set data.representation=seed"));
+    assert!(again.contains("8 reused"), "{again}");
+    bad(
+        run(folder, "prepare songs --width 32 --out mine --representation seed"),
+        2,
+        &["model.image", "mine"],
+    );
 }

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use dit_engine::config::RepresentationConfig;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
 use dit_engine::dataset::demo::{DemoOptions, compose};
 use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
 use dit_engine::files::write_bytes_atomic;
+use sha2::{Digest, Sha256};
 
-use super::{prepare as prepare_command, progress};
+use super::{prepare as prepare_command, progress, with_typed_key};
 
 /// Part of the artists that is held out when data is prepared on the fly.
 const VALIDATION: f64 = 0.1;
@@ -33,17 +34,17 @@ pub fn open(
     representation: &RepresentationConfig,
     stop: &'static AtomicBool,
 ) -> Result<Source> {
-    let source = match data {
-        Some(path) if path.join("dataset.json").exists() => {
+    let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
+    let (source, hash) = match data {
+        Some(path) if is_prepared(path) => {
             return Ok(Source { name: name_of(path), dataset: Dataset::open(path)? });
         }
         Some(path) if !path.exists() => bail!("--data: {} does not exist", path.display()),
-        Some(path) => path.to_path_buf(),
-        None => demo_corpus()?,
+        Some(path) => (path.to_path_buf(), place_hash(path, &config)?),
+        None => (demo_corpus()?, config.fingerprint()),
     };
     let name = name_of(&source);
-    let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
-    let out = Path::new("data").join(format!("{name}-{}", &config.fingerprint()[..8]));
+    let out = Path::new("data").join(format!("{name}-{}", &hash[..8]));
     let options = PrepareOptions {
         sources: vec![source],
         out: out.clone(),
@@ -56,11 +57,26 @@ pub fn open(
     let bar = prepare_command::Bar::default();
     let prepared = prepare(&options, stop, &bar);
     bar.finish();
-    let summary = prepared?;
+    let summary = prepared.map_err(with_typed_key)?;
     if summary.encoded_seconds > 0.0 || !summary.skipped.is_empty() {
         eprintln!("{summary}");
     }
     Ok(Source { name, dataset: Dataset::open(&out)? })
+}
+
+/// Whether `prepare` made this folder.
+pub fn is_prepared(path: &Path) -> bool {
+    path.join("dataset.json").exists()
+}
+
+/// Of what the shards hold and of where the songs lie: two folders of one name must not prune each other's shards.
+fn place_hash(source: &Path, config: &DatasetConfig) -> Result<String> {
+    let place = source.canonicalize().with_context(|| format!("--data: cannot find {}", source.display()))?;
+    let digest = Sha256::new()
+        .chain_update(config.fingerprint())
+        .chain_update(place.as_os_str().as_encoded_bytes())
+        .finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn demo_corpus() -> Result<PathBuf> {

@@ -9,17 +9,20 @@ pub mod sample;
 pub mod step;
 pub mod train;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dit_engine::Error;
 use dit_engine::config::{Config, Overrides};
 
 /// Trains a Diffusion Transformer on spectrograms of music and generates music with it.
 ///
 /// `dit-engine train` alone composes its own small corpus, trains on it and leaves music in runs/. Exit codes: 0 done,
-/// 1 failed (one line says why), 2 wrong arguments, 130 stopped by Ctrl-C with everything saved.
+/// 1 failed (one line says why), 2 wrong flags or configuration keys, 130 stopped by Ctrl-C with everything saved.
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 110)]
 pub struct Cli {
@@ -114,10 +117,45 @@ pub fn run(cli: Cli) -> Result<u8> {
     .map(|()| 0)
 }
 
+/// Flags that cannot work, alone or together; what was typed is wrong, not what was found.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Exit code of a run that failed: 2 for wrong flags and configuration keys, 1 for everything else.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let wrong_key = matches!(error.downcast_ref::<Error>(), Some(Error::Config { .. }));
+    if wrong_key || error.is::<Usage>() { 2 } else { 1 }
+}
+
+/// The library's error with the key that a user can set: an image is set by `model.image`, the rest of a
+/// representation by `data.*`.
+pub fn with_typed_key(error: Error) -> Error {
+    let Error::Config { key, problem } = error else { return error };
+    let key = match key.strip_prefix("representation.").or(key.strip_prefix("data.")) {
+        Some("image") => "model.image".to_string(),
+        Some(rest) => format!("data.{rest}"),
+        None => key,
+    };
+    Error::Config { key, problem }
+}
+
+/// Prints to stdout. A pipe that nobody reads any more is no failure; a full disk is.
+///
+/// # Errors
+/// What the system says when stdout cannot be written to.
+pub fn print(text: impl Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to stdout"),
+    }
+}
+
 /// Fails when a flag that must be at least 1 is 0.
-pub fn at_least_one(flag: &str, value: usize) -> Result<usize> {
-    if value == 0 {
-        bail!("{flag}: is 0; it must be at least 1");
+pub fn at_least_one<N: Default + PartialEq>(flag: &str, value: N) -> Result<N> {
+    if value == N::default() {
+        bail!(Usage(format!("{flag}: is 0; it must be at least 1")));
     }
     Ok(value)
 }

@@ -13,7 +13,7 @@ use dit_engine::dataset::prepare::Phase;
 use dit_engine::dataset::{PrepareOptions, Progress, prepare};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::ConfigArgs;
+use super::{ConfigArgs, print, with_typed_key};
 
 /// `--seconds` gives a width that is a multiple of this, so that every usual patch width divides it.
 const WIDTH_MULTIPLE: usize = 16;
@@ -108,28 +108,20 @@ pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
     let start = Instant::now();
     let prepared = prepare(&options, stop, &bar);
     bar.finish();
-    let summary = prepared?;
+    let summary = prepared.map_err(with_typed_key)?;
     let elapsed_seconds = start.elapsed().as_secs_f64();
-    println!("{summary}");
     let speed = summary.encoded_seconds / elapsed_seconds;
-    println!(
-        "{elapsed_seconds:.1} s, {speed:.0} seconds of audio a second; data set in {}",
+    print(format!(
+        "{summary}\n{elapsed_seconds:.1} s, {speed:.0} seconds of audio a second; data set in {}\n",
         options.out.display()
-    );
-    Ok(())
+    ))
 }
 
 impl PrepareArgs {
     /// The preset's representation, changed by the flags that were given.
     fn representation_config(&self) -> Result<RepresentationConfig> {
-        let preset = self.config.resolve(&self.config.overrides()?)?.data;
-        let representation = self.representation.map_or(preset.representation, Kind::from);
-        // Another kind than the preset's: its usual lengths, before the flags.
-        let base = match representation {
-            kind if kind == preset.representation => preset,
-            Kind::Seed => Config::resolve("seed", &Overrides::default())?.data,
-            kind => RepresentationConfig { representation: kind, ..preset },
-        };
+        let base = self.base_representation()?;
+        let representation = base.representation;
         let n_fft = self.n_fft.unwrap_or(base.n_fft);
         let hop = self.hop.unwrap_or(base.hop);
         let sample_rate = self.sample_rate.unwrap_or(base.sample_rate);
@@ -157,6 +149,21 @@ impl PrepareArgs {
             compression: self.compression.unwrap_or(base.compression),
             ..base
         })
+    }
+
+    /// The preset's with `--config`, `--set` and `--representation`. Another kind than the preset's that is the
+    /// seed's brings the seed's lengths, unless they are set.
+    fn base_representation(&self) -> Result<RepresentationConfig> {
+        let mut overrides = self.config.overrides()?;
+        if let Some(kind) = self.representation.map(Kind::from) {
+            overrides.add_setting(&format!("data.representation={kind:?}").to_lowercase())?;
+        }
+        let data = self.config.resolve(&overrides)?.data;
+        let presets = self.config.resolve(&Overrides::default())?.data;
+        if data.representation == Kind::Seed && presets.representation != Kind::Seed {
+            return Ok(Config::resolve("seed", &overrides)?.data);
+        }
+        Ok(data)
     }
 
     fn cut_config(&self) -> CutConfig {

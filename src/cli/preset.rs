@@ -5,6 +5,8 @@ use clap::Args;
 use dit_engine::config::{Config, Overrides, presets};
 use dit_engine::dit::Dit;
 
+use super::print;
+
 /// Print a preset: every key, as TOML that --config accepts
 #[derive(Args, Debug)]
 pub struct PresetArgs {
@@ -13,16 +15,18 @@ pub struct PresetArgs {
 }
 
 /// Prints one preset, or a line for each.
+///
+/// # Errors
+/// For a name that no preset has, and for a stdout that cannot be written to.
 pub fn run(args: &PresetArgs) -> Result<()> {
     if let Some(name) = &args.name {
-        print!("{}", Config::resolve(name, &Overrides::default())?.to_toml());
-        return Ok(());
+        return print(Config::resolve(name, &Overrides::default())?.to_toml());
     }
     for name in presets::NAMES {
         let config = Config::resolve(name, &Overrides::default())?;
         let about = presets::text(name)?.lines().next().unwrap_or_default().trim_start_matches("# ");
         let parameters = Dit::new(&config.model)?.layout().count();
-        println!("{name:6} {:>11} parameters  {about}", group_digits(parameters));
+        print(format!("{name:6} {:>11} parameters  {about}\n", group_digits(parameters)))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use dit_engine::cpu::Cpu;
 use dit_engine::train::parity;
 
-use super::ConfigArgs;
+use super::{ConfigArgs, print};
 
 /// Do one training step on a given state (param.NAME, x0, noise, t) and write prediction, loss and gradients
 #[derive(Args, Debug)]
@@ -26,6 +26,5 @@ pub struct StepArgs {
 pub fn run(args: &StepArgs) -> Result<()> {
     let config = args.config.resolve(&args.config.overrides()?)?;
     let loss = parity::run(&Cpu::new(), &config, &args.state, &args.out)?;
-    println!("loss {loss:.6e}, written to {}", args.out.display());
-    Ok(())
+    print(format!("loss {loss:.6e}, written to {}\n", args.out.display()))
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use dit_engine::Error;
 use dit_engine::backend::Backend;
-use dit_engine::config::{Config, Overrides};
+use dit_engine::config::{Config, ModelConfig, Overrides, RepresentationConfig, data_differences};
 use dit_engine::cpu::Cpu;
 use dit_engine::dataset::{Dataset, Split};
 use dit_engine::train::checkpoint::Checkpoint;
@@ -15,7 +16,7 @@ use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
 
-use super::{ConfigArgs, Device, data, progress};
+use super::{ConfigArgs, Device, Usage, at_least_one, data, progress};
 
 /// Train a model; without --data on a small corpus that the program composes itself
 ///
@@ -52,7 +53,13 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs, stop: &'static AtomicBool) -> Result<u8> {
     let (Device::Auto | Device::Cpu) = args.device;
     let backend = Cpu::new();
+    at_least_one("--steps", args.steps.unwrap_or(1))?;
+    at_least_one("--epochs", args.epochs.unwrap_or(1))?;
     let job = if args.resume { resumed_job(args, stop)? } else { new_job(args, stop)? };
+    if let Some(step) = job.nothing_left() {
+        eprintln!("nothing left to do: {} is at step {step} of {step} (add --steps N)", job.folder.display());
+        return Ok(0);
+    }
     announce(&backend, &job)?;
     let (first, steps) = (job.resume.as_ref().map_or(0, |from| from.step), job.config.train.steps);
     let mut progress = progress::TrainProgress::new(first, steps);
@@ -72,15 +79,28 @@ struct Job {
     resume: Option<Checkpoint>,
 }
 
+impl Job {
+    /// The step of a run that is at its end, with its samples written.
+    fn nothing_left(&self) -> Option<u64> {
+        let step = self.resume.as_ref()?.step;
+        let samples = self.folder.join("samples").join(format!("step-{step:06}"));
+        (step == self.config.train.steps && samples.exists()).then_some(step)
+    }
+}
+
+/// What can be refused without data is refused before any is opened or composed.
 fn new_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
     let overrides = args.config.overrides()?;
     let mut config = args.config.resolve(&overrides)?;
+    config.train.seed = args.seed.unwrap_or(config.train.seed);
+    config.train.steps = args.steps.unwrap_or(config.train.steps);
+    config.check()?;
+    if !args.data.as_deref().is_some_and(data::is_prepared) {
+        config.check_rows()?;
+    }
     let source = data::open(args.data.as_deref(), &config.data, stop)?;
     adopt_data(&mut config, &source.dataset, &overrides)?;
-    set_length(&mut config, args, &source.dataset);
-    if let Some(seed) = args.seed {
-        config.train.seed = seed;
-    }
+    set_length(&mut config, args, &source.dataset)?;
     config.check()?;
     let folder = match &args.out {
         Some(folder) if folder.join("checkpoints/last.safetensors").exists() => bail!(
@@ -95,10 +115,11 @@ fn new_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
 
 fn resumed_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
     if args.config.given() || args.seed.is_some() {
-        bail!(
+        bail!(Usage(
             "--resume: a resumed run keeps its configuration; leave out --preset, --config, --set and --seed \
              (--steps or --epochs may extend it)"
-        );
+                .to_string()
+        ));
     }
     let folder = match &args.out {
         Some(folder) => folder.clone(),
@@ -110,6 +131,7 @@ fn resumed_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
     }
     let checkpoint = Checkpoint::load(&path)?;
     let mut config = checkpoint.config.clone();
+    check_not_behind("--steps", args.steps, checkpoint.step, &folder)?;
     let remembered = data::remembered(&folder)?;
     let chosen = args.data.clone().or(remembered);
     let source = data::open(chosen.as_deref(), &config.data, stop)?;
@@ -120,37 +142,66 @@ fn resumed_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
             folder.display()
         );
     }
-    set_length(&mut config, args, &source.dataset);
+    set_length(&mut config, args, &source.dataset)?;
+    let of_epochs = args.epochs.map(|_| config.train.steps);
+    check_not_behind("--epochs", of_epochs, checkpoint.step, &folder)?;
     config.check()?;
     Ok(Job { folder, config, dataset: Arc::new(source.dataset), resume: Some(checkpoint) })
 }
 
-/// A prepared data set decides the image; the model follows, unless a setting says otherwise.
+/// A run can be extended, not shortened.
+fn check_not_behind(flag: &str, steps: Option<u64>, done: u64, folder: &Path) -> Result<()> {
+    match steps {
+        Some(steps) if steps < done => bail!(Usage(format!(
+            "{flag}: {steps} steps in all are asked for, but {} is at step {done} already; ask for more, or leave it \
+             out",
+            folder.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A prepared data set decides the image and how it was made; the model follows, unless a setting says otherwise.
+/// What only matters in decoding stays the run's own.
 fn adopt_data(config: &mut Config, dataset: &Dataset, overrides: &Overrides) -> Result<()> {
     let [channels, height, width] = dataset.shape();
-    let differs = config.model.image != [height, width] || config.model.channels != channels;
-    if differs && (overrides.sets("model.image") || overrides.sets("model.channels")) {
-        bail!(
-            "model.image: is {:?} with {} channels, but the images of {} are [{height}, {width}] with {channels}",
-            config.model.image,
-            config.model.channels,
-            dataset.dir().display()
-        );
+    let ModelConfig { image, channels: own_channels, .. } = config.model;
+    let folder = dataset.dir().display();
+    let made_with = &dataset.config().representation;
+    let differences = data_differences(&config.data, made_with);
+    if let Some((key, own, stored)) = differences.iter().find(|(key, ..)| overrides.sets(key)) {
+        bail!(Usage(format!(
+            "{key}: is {own}, but {folder} was prepared with {stored}; leave it out, or prepare the songs anew with \
+             --set {key}={own}"
+        )));
     }
-    config.data = dataset.config().representation.clone();
+    if image != [height, width] || own_channels != channels {
+        let both = format!("{image:?} with {own_channels} channels");
+        let theirs = format!("{:?} with {channels}", [height, width]);
+        if overrides.sets("model.image") || overrides.sets("model.channels") {
+            let problem = format!("is {both}, but the images of {folder} are {theirs}; leave it out");
+            return Err(Error::config("model.image", problem).into());
+        }
+        eprintln!("image:  {theirs} channels, as in {folder}, instead of the preset's {both}");
+    }
+    let griffin_lim_iterations = config.data.griffin_lim_iterations;
+    config.data = RepresentationConfig { griffin_lim_iterations, ..made_with.clone() };
     config.model.image = [height, width];
     config.model.channels = channels;
     Ok(())
 }
 
-fn set_length(config: &mut Config, args: &TrainArgs, dataset: &Dataset) {
-    if let Some(steps) = args.steps {
-        config.train.steps = steps;
-    }
+/// `--steps`, or as many as `--epochs` take.
+fn set_length(config: &mut Config, args: &TrainArgs, dataset: &Dataset) -> Result<()> {
+    config.train.steps = args.steps.unwrap_or(config.train.steps);
     if let Some(epochs) = args.epochs {
-        let samples = epochs * dataset.len(Split::Train) as u64;
+        let samples = epochs.checked_mul(dataset.len(Split::Train) as u64);
+        let Some(samples) = samples else {
+            bail!(Usage(format!("--epochs: {epochs} are more than can be counted; ask for fewer")));
+        };
         config.train.steps = samples.div_ceil(config.train.batch as u64);
     }
+    Ok(())
 }
 
 /// `runs/demo`, or `runs/demo-2` and so on when that is taken.

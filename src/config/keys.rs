@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, Kind, RepresentationConfig};
 use crate::error::{Error, Result};
 
 /// `--config FILE` and `--set key=value`, in the order given.
@@ -18,11 +18,15 @@ impl Overrides {
     /// Adds a TOML file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Format`] with the line, or [`Error::Config`] for an unknown key.
+    /// [`Error::Io`], [`Error::Format`] with the line, or [`Error::Config`] for an unknown key or a value of the
+    /// wrong kind.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let table = parse_file(&text, &path.display().to_string())?;
-        check_known(&table)?;
+        read(&table).map_err(|error| match error {
+            Error::Config { key, problem } => Error::config(format!("{}: {key}", path.display()), problem),
+            other => other,
+        })?;
         self.layers.push(table);
         Ok(())
     }
@@ -30,7 +34,7 @@ impl Overrides {
     /// Adds one `key=value`. The value is TOML (`6`, `[80, 256]`, `"cosine"`), or a bare word taken as a string.
     ///
     /// # Errors
-    /// [`Error::Config`] when there is no `=`, or for an unknown key.
+    /// [`Error::Config`] when there is no `=`, for an unknown key, or for a value of the wrong kind.
     pub fn add_setting(&mut self, setting: &str) -> Result<()> {
         let (key, value) = setting
             .split_once('=')
@@ -41,13 +45,14 @@ impl Overrides {
             .ok()
             .and_then(|mut table| table.remove("value"))
             .unwrap_or_else(|| Value::String(value.to_string()));
-        let table = key.rsplit('.').fold(value, |inner, part| {
-            let mut outer = Table::new();
-            outer.insert(part.to_string(), inner);
-            Value::Table(outer)
-        });
-        let Value::Table(table) = table else { unreachable!("a key has at least one part") };
-        check_known(&table)?;
+        let (parents, last) =
+            key.rsplit_once('.').map_or((None, key), |(parents, last)| (Some(parents), last));
+        let innermost = Table::from_iter([(last.to_string(), value)]);
+        let table = parents
+            .into_iter()
+            .flat_map(|parents| parents.rsplit('.'))
+            .fold(innermost, |inner, part| Table::from_iter([(part.to_string(), Value::Table(inner))]));
+        read(&table)?;
         self.layers.push(table);
         Ok(())
     }
@@ -92,8 +97,58 @@ pub(super) fn to_table(config: &impl Serialize) -> Table {
     Table::try_from(config).expect("configurations are tables of plain values")
 }
 
+/// The `data.*` keys that decide an image of `other`'s kind and in which the two differ, as `(key, own value, other's)`.
+/// The image itself is left out: it is the model's.
+pub fn data_differences(
+    own: &RepresentationConfig,
+    other: &RepresentationConfig,
+) -> Vec<(String, String, String)> {
+    let matters = |key: &str| match key {
+        "image" | "griffin_lim_iterations" => false,
+        "mel_bands" => other.representation == Kind::Mel,
+        "compression" => other.representation == Kind::Complex,
+        _ => true,
+    };
+    let pairs = to_table(own).into_iter().zip(to_table(other));
+    let differing = pairs.filter(|((key, own), (_, other))| matters(key) && own != other);
+    differing.map(|((key, own), (_, other))| (format!("data.{key}"), plain(&own), plain(&other))).collect()
+}
+
+/// A value as one may type it after `--set key=`.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+/// An f32 as the decimal that people wrote: 0.3, not 0.30000001192092896.
+pub(super) fn shortest(value: f32) -> Value {
+    Value::Float(value.to_string().parse().unwrap_or(f64::from(value)))
+}
+
+/// A configuration from a table, defaults for what it lacks.
+///
+/// # Errors
+/// [`Error::Config`] with the first key that is unknown or whose value is of the wrong kind.
+pub(super) fn read(table: &Table) -> Result<Config> {
+    check_known(table)?;
+    Config::deserialize(table.clone()).map_err(|error| {
+        let key = wrong_key(table).unwrap_or_else(|| "configuration".to_string());
+        Error::config(key, error.message())
+    })
+}
+
+/// The first `section.key` that is wrong by itself: a deserialiser says what is wrong, but not where.
+fn wrong_key(table: &Table) -> Option<String> {
+    let sections = table.iter().filter_map(|(name, section)| Some((name, section.as_table()?)));
+    let mut keys = sections.flat_map(|(name, section)| section.iter().map(move |entry| (name, entry)));
+    keys.find_map(|(name, (key, value))| {
+        let section = Table::from_iter([(key.clone(), value.clone())]);
+        let alone = Table::from_iter([(name.clone(), Value::Table(section))]);
+        Config::deserialize(alone).is_err().then(|| format!("{name}.{key}"))
+    })
+}
+
 /// Fails on the first key that a [`Config`] does not have.
-pub(super) fn check_known(table: &Table) -> Result<()> {
+fn check_known(table: &Table) -> Result<()> {
     let known = known_keys();
     for key in leaves(table) {
         if known.contains(&key) {
@@ -175,6 +230,56 @@ mod tests {
         assert!(error_of("model.depth=0").contains("at least 1"));
         assert!(error_of("train.lr=-1").contains("between 0 and 1"));
         assert!(error_of("model.block=transformer").contains("adaln_zero"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_names_its_key() {
+        for (setting, needle) in [
+            ("model.depth=abc", "model.depth: "),
+            ("model.depth=-1", "model.depth: "),
+            ("model.depth={}", "model.depth: "),
+            ("model.image=5", "model.image: "),
+            ("model.image=[64]", "model.image: "),
+            ("model.block=foo", "model.block: "),
+            ("diffusion.schedule=sqrt", "diffusion.schedule: "),
+            ("sample.count=9e18", "sample.count: "),
+        ] {
+            let error = error_of(setting);
+            assert!(error.starts_with(needle) && error.len() > needle.len(), "{setting}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_in_a_file_names_file_and_key() {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        std::fs::write(file.path(), "[train]\nbatch = 3\n[model]\ndepth = \"deep\"\n").unwrap();
+        let error = Overrides::default().add_file(file.path()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: model.depth: ", file.path().display())), "{error}");
+    }
+
+    #[test]
+    fn absurd_counts_are_refused() {
+        for (key, values) in [
+            ("diffusion.steps", ["1", "9000000000", "9000000000000000000"]),
+            ("train.steps", ["0", "1000000000001", "9000000000000000000"]),
+            ("train.validation_samples", ["0", "1000001", "9000000000000000000"]),
+            ("train.sample_every", ["0", "1000000000001", "9000000000000000000"]),
+            ("train.batch", ["0", "9000000000", "9000000000000000000"]),
+            ("sample.count", ["0", "1000001", "9000000000000000000"]),
+            ("sample.steps", ["0", "1000001", "9000000000000000000"]),
+            ("model.patch", ["[0,8]", "[8,0]", "[9000000000000000000,8]"]),
+        ] {
+            for value in values {
+                let error = error_of(&format!("{key}={value}"));
+                assert!(error.starts_with(&format!("{key}: ")), "{value}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_print_as_they_were_written() {
+        let config = Config::resolve("base", &Overrides::default()).unwrap();
+        assert!(config.to_toml().contains("compression = 0.3\n"), "{}", config.to_toml());
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use crate::audio::config::{Kind, Mix, RepresentationConfig, Window};
 pub use crate::backend::Objective;
 use crate::error::{Error, Result};
 
-pub use keys::Overrides;
+pub use keys::{Overrides, data_differences};
 
 /// Everything that decides what a run computes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct Config {
 
 /// No extent of a model is above this: far beyond what any machine holds, and products of them do not overflow.
 const LARGEST_EXTENT: usize = 1 << 20;
+/// Every count of training steps is at most this: more than any machine does, and no arithmetic on it overflows.
+const MOST_STEPS: u64 = 1_000_000_000_000;
+/// Timesteps of the noise, at most.
+const MOST_TIMESTEPS: u64 = 100_000;
+/// Samples drawn or validated on, at most.
+const MOST_SAMPLES: u64 = 1_000_000;
 
 /// The kind of transformer block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,8 +287,15 @@ impl Config {
     }
 
     /// Reads a stored configuration (a run's `config.toml`, a checkpoint's metadata).
+    ///
+    /// # Errors
+    /// [`Error::Format`] with the key: nobody typed this just now.
     pub fn from_toml(text: &str) -> Result<Config> {
-        Self::from_table(keys::parse_file(text, "config.toml")?)
+        let read = keys::parse_file(text, "config.toml").and_then(Self::from_table);
+        read.map_err(|error| match error {
+            Error::Config { .. } => Error::format("config.toml", error.to_string()),
+            other => other,
+        })
     }
 
     /// As TOML, every key present.
@@ -290,16 +303,13 @@ impl Config {
         let mut table = keys::to_table(self);
         if let Some(toml::Value::Table(data)) = table.get_mut("data") {
             data.remove("image");
+            data.insert("compression".into(), keys::shortest(self.data.compression));
         }
         toml::to_string(&table).expect("a table of plain values is TOML")
     }
 
     fn from_table(table: toml::Table) -> Result<Config> {
-        keys::check_known(&table)?;
-        let mut config: Config = table.try_into().map_err(|error: toml::de::Error| {
-            let problem = error.message().to_string();
-            Error::config("configuration", problem)
-        })?;
+        let mut config = keys::read(&table)?;
         config.data.image = config.model.image;
         Ok(config)
     }
@@ -310,20 +320,16 @@ impl Config {
     /// [`Error::Config`] with the first key that cannot work, and what would.
     pub fn check(&self) -> Result<()> {
         self.model.check()?;
-        let at_least = |key: &str, value: f64, least: f64| {
-            let fine = value >= least && value.is_finite();
-            fine.then_some(()).ok_or_else(|| Error::config(key, format!("{value} is below {least}")))
-        };
-        at_least("train.batch", self.train.batch as f64, 1.0)?;
-        at_least("train.steps", self.train.steps as f64, 1.0)?;
-        at_least("train.clip", self.train.clip, 0.0)?;
-        at_least("train.weight_decay", self.train.weight_decay, 0.0)?;
-        at_least("train.checkpoint_every", self.train.checkpoint_every as f64, 1.0)?;
-        at_least("train.validate_every", self.train.validate_every as f64, 1.0)?;
-        at_least("train.sample_every", self.train.sample_every as f64, 1.0)?;
-        at_least("diffusion.steps", self.diffusion.steps as f64, 2.0)?;
-        at_least("sample.steps", self.sample.steps as f64, 1.0)?;
-        at_least("sample.clip", self.sample.clip, 0.0)?;
+        self.check_counts()?;
+        for (key, value) in [
+            ("train.clip", self.train.clip),
+            ("train.weight_decay", self.train.weight_decay),
+            ("sample.clip", self.sample.clip),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::config(key, format!("is {value}; it must be a number of at least 0")));
+            }
+        }
         if self.sample.steps > self.diffusion.steps {
             let problem =
                 format!("is {}, more than diffusion.steps = {}", self.sample.steps, self.diffusion.steps);
@@ -355,9 +361,61 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Every whole number within what can be counted and allocated.
+    fn check_counts(&self) -> Result<()> {
+        let (train, diffusion, sample) = (&self.train, &self.diffusion, &self.sample);
+        for (key, value, least, most) in [
+            ("train.batch", train.batch as u64, 1, LARGEST_EXTENT as u64),
+            ("train.steps", train.steps, 1, MOST_STEPS),
+            ("train.warmup", train.warmup, 0, MOST_STEPS),
+            ("train.checkpoint_every", train.checkpoint_every, 1, MOST_STEPS),
+            ("train.validate_every", train.validate_every, 1, MOST_STEPS),
+            ("train.validation_samples", train.validation_samples as u64, 1, MOST_SAMPLES),
+            ("train.sample_every", train.sample_every, 1, MOST_STEPS),
+            ("diffusion.steps", diffusion.steps as u64, 2, MOST_TIMESTEPS),
+            ("sample.steps", sample.steps as u64, 1, MOST_TIMESTEPS),
+            ("sample.count", sample.count as u64, 1, MOST_SAMPLES),
+        ] {
+            if !(least..=most).contains(&value) {
+                let problem = format!("is {value}; it must be at least {least} and at most {most}");
+                return Err(Error::config(key, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that `model.image` has the rows that `data.*` give, before sound is turned into images.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for `model.image`, with what to set.
+    pub fn check_rows(&self) -> Result<()> {
+        let [height, width] = self.model.image;
+        let (rows, why) = match self.data.representation {
+            Kind::Complex | Kind::Logmag => (self.data.n_fft / 2, "half of data.n_fft"),
+            Kind::Mel => (self.data.mel_bands, "data.mel_bands"),
+            Kind::Seed => return Ok(()),
+        };
+        if rows == height || rows == 0 {
+            return Ok(());
+        }
+        let image = [rows, width];
+        let [down, across] = self.model.fitting_patch(image);
+        let problem = format!(
+            "has {height} rows, but the sound gives {rows} ({why}); \
+             --set model.image=[{rows},{width}] --set model.patch=[{down},{across}] would fit"
+        );
+        Err(Error::config("model.image", problem))
+    }
 }
 
 impl ModelConfig {
+    /// For each axis the largest extent up to the present patch's that divides `image`.
+    fn fitting_patch(&self, image: [usize; 2]) -> [usize; 2] {
+        let fit = |axis: usize| (1..=self.patch[axis]).rev().find(|&patch| image[axis].is_multiple_of(patch));
+        [fit(0).unwrap_or(1), fit(1).unwrap_or(1)]
+    }
+
     /// Tokens an image: rows times columns of patches.
     pub fn tokens(&self) -> usize {
         (self.image[0] / self.patch[0]) * (self.image[1] / self.patch[1])
@@ -375,6 +433,7 @@ impl ModelConfig {
             ("model.heads", self.heads),
             ("model.mlp_ratio", self.mlp_ratio),
             ("model.image", self.image[0].max(self.image[1])),
+            ("model.patch", self.patch[0].max(self.patch[1])),
         ];
         if let Some((key, value)) = extents.iter().find(|(_, value)| !(1..=LARGEST_EXTENT).contains(value)) {
             return Err(Error::config(
@@ -385,8 +444,10 @@ impl ModelConfig {
         for (axis, name) in ["rows", "columns"].iter().enumerate() {
             let (image, patch) = (self.image[axis], self.patch[axis]);
             if image == 0 || patch == 0 || image % patch != 0 {
+                let [down, across] = self.fitting_patch(self.image);
                 let problem = format!(
-                    "{patch} {name} a patch do not divide the image's {image}; model.image must be a multiple of it"
+                    "{patch} {name} a patch do not divide the image's {image}; model.image must be a multiple of \
+                     it, or --set model.patch=[{down},{across}]"
                 );
                 return Err(Error::config("model.patch", problem));
             }

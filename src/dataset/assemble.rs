@@ -53,7 +53,7 @@ pub(super) fn assemble(
             }
         };
         let sources: Vec<String> = options.sources.iter().map(|source| printable(source)).collect();
-        return Err(Error::config(sources.join(", "), why));
+        return Err(Error::format(sources.join(", "), why));
     }
     let records = decided_records(options, &usable, &mut summary)?;
     let info = describe(options, &usable, &records)?;

@@ -66,7 +66,7 @@ pub fn is_audio_name(name: &OsStr) -> bool {
 /// read, and every audio file counts, listed or not.
 ///
 /// # Errors
-/// [`Error::Config`] when there is no source, or one that does not exist. Whatever is wrong inside a source is
+/// [`Error::Config`] when there is no source, [`Error::Io`] for one that does not exist. Whatever is wrong inside a source is
 /// a [`Problem`].
 pub fn collect(sources: &[PathBuf], caption_column: Option<&str>) -> Result<Collection> {
     if sources.is_empty() {
@@ -74,8 +74,7 @@ pub fn collect(sources: &[PathBuf], caption_column: Option<&str>) -> Result<Coll
     }
     let mut collector = Collector { caption_column, ..Collector::default() };
     for source in sources {
-        let facts = fs::metadata(source)
-            .map_err(|error| Error::config("SOURCE", format!("{}: {error}", printable(source))))?;
+        let facts = fs::metadata(source).map_err(Error::io("read", source))?;
         if facts.is_dir() {
             collector.folder(source);
         } else if is_table(source) {
