@@ -54,7 +54,13 @@ fn good(output: Output) -> String {
 fn bad(output: Output, code: i32, needles: &[&str]) {
     let (text, stderr) = (text(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     assert_eq!(output.status.code(), Some(code), "{text}");
-    let line = stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{text}"));
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [line] = errors[..] else { panic!("{} lines begin with `error: `: {text}", errors.len()) };
+    let is_logged = |line: &&str| {
+        let start = line.trim_start();
+        ["\x1b", "ERROR", "WARN", "INFO", "DEBUG", "TRACE", "20"].iter().any(|&mark| start.starts_with(mark))
+    };
+    assert_eq!(stderr.lines().find(is_logged), None, "a library's log: {text}");
     for needle in needles {
         assert!(line.contains(needle), "`{needle}` is not in: {line}");
     }
@@ -215,4 +221,59 @@ fn presets_print_and_read_back() {
     let demo = good(run(folder.path(), "preset demo"));
     fs::write(folder.path().join("mine.toml"), &demo).unwrap();
     bad(run(folder.path(), "train --config mine.toml --data nowhere"), 1, &["nowhere"]);
+}
+
+#[test]
+fn a_library_is_not_heard_unless_it_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let noise: Vec<u8> = (0..20_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(folder.join("noise.ogg"), noise).unwrap();
+    bad(run(folder, "prepare noise.ogg --out d"), 1, &["noise.ogg"]);
+    let asked = program(folder)
+        .args(["prepare", "noise.ogg", "--out", "d"])
+        .env("DIT_LOG", "debug")
+        .output()
+        .unwrap();
+    assert!(text(&asked).contains("symphonia"), "{}", text(&asked));
+    assert!(!text(&asked).contains('\x1b'), "colours in a pipe: {}", text(&asked));
+}
+
+/// A named pipe that nobody writes into blocks who opens it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    for line in [
+        "inspect pipe",
+        "step --state pipe --out o",
+        "train --config pipe",
+        "sample --checkpoint pipe --out o",
+    ] {
+        let mut command = program(folder);
+        command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let start = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if start.elapsed() > Duration::from_secs(20) {
+                child.kill().unwrap();
+                panic!("`{line}` waits for the pipe");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bad(child.wait_with_output().unwrap(), 1, &["pipe: is a pipe or a device"]);
+    }
+}
+
+#[test]
+fn a_length_in_seconds_that_cannot_be_is_refused_before_anything_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for seconds in ["0", "-3", "nan", "inf", "1e300"] {
+        let output = run(folder.path(), &format!("prepare nowhere --out d --seconds={seconds}"));
+        assert_eq!(text(&output).lines().count(), 1, "{}", text(&output));
+        assert!(text(&output).len() < 120, "{}", text(&output));
+        bad(output, 1, &["--seconds: must be above 0 and at most 16777"]);
+    }
 }

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{require_regular_file, write_atomic};
 
 /// The length of the header, in front of it.
 const PREFIX_BYTES: u64 = 8;
@@ -82,12 +82,12 @@ impl TensorFile {
     /// [`Error::Io`]; [`Error::Format`] for a file of another kind, or one that is cut off.
     pub fn open(path: &Path) -> Result<TensorFile> {
         let refused = |reason: String| Error::format(path, reason);
-        let mut file = File::open(path).map_err(Error::io("read", path))?;
-        let about = file.metadata().map_err(Error::io("read", path))?;
-        if about.is_dir() {
+        if path.is_dir() {
             return Err(refused("is a folder, not a safetensors file".to_string()));
         }
-        let file_bytes = about.len();
+        require_regular_file(path)?;
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let file_bytes = file.metadata().map_err(Error::io("read", path))?.len();
         let none = || refused("is not a safetensors file".to_string());
         if file_bytes < PREFIX_BYTES {
             return Err(none());
