@@ -77,7 +77,8 @@ pub enum Error {
         /// The setting that would make it fit.
         advice: String,
     },
-    /// The user pressed Ctrl-C (or SIGTERM came); what was done so far is saved.
+    /// The user pressed Ctrl-C (or SIGTERM came). Files that were whole by then stay; nothing else is saved by this error
+    /// (training, which saves its state, ends without one).
     #[error("interrupted")]
     Interrupted,
 }

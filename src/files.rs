@@ -107,6 +107,19 @@ pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io("create", path))
 }
 
+/// Refuses what would block or never end when it is read: a pipe, a device, a socket; and a folder.
+///
+/// # Errors
+/// [`Error::Io`] when there is nothing at `path`, [`Error::Format`] when it is no regular file.
+pub fn require_regular_file(path: &Path) -> Result<()> {
+    let about = fs::metadata(path).map_err(Error::io("read", path))?;
+    match () {
+        () if about.is_file() => Ok(()),
+        () if about.is_dir() => Err(Error::format(path, "is a folder; give the path of a file")),
+        () => Err(Error::format(path, "is a pipe or a device; save its content to a file and give that")),
+    }
+}
+
 fn write_and_sync(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli -> train, diffusion -> dit -> ops -> tape -> backend <= cpu
-//!        dataset, audio, text (no tensors)
+//!        dataset, audio (no tensors)
 //! ```
 
 pub mod audio;

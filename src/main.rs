@@ -2,16 +2,16 @@
 
 mod cli;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use dit_engine::Error;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("DIT_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    start_log();
     match cli::run(cli::Cli::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) if matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted)) => {
@@ -23,6 +23,20 @@ fn main() -> ExitCode {
             ExitCode::from(cli::exit_code(&error))
         }
     }
+}
+
+/// The logs of this program and of its libraries, on stderr, for who asks with `DIT_LOG=debug`; else silence: what
+/// a library has to say at level ERROR about a damaged file is in our own line already.
+fn start_log() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::OFF.into())
+        .with_env_var("DIT_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// The contexts of an error and its message. The library's own messages already hold their causes.

@@ -390,6 +390,37 @@ fn every_codec_decodes_whatever_the_name_says() {
 }
 
 #[test]
+fn damage_in_the_middle_is_not_called_a_file_cut_short() {
+    let folder = tempdir().unwrap();
+    let mut bytes = fs::read(fixture("tone.flac")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 2].iter_mut().for_each(|byte| *byte ^= 0x55);
+    let (_, warnings) = read_all(&place(&folder, "hurt.flac", &bytes), 22_050, Mix::Mono).unwrap();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.ends_with("s could be decoded: damaged or cut short"), "{warning}");
+}
+
+/// symphonia resynchronises without a word. Tags before and after the frames are no damage.
+#[test]
+fn garbage_between_mp3_frames_is_told() {
+    let folder = tempdir().unwrap();
+    let garbage: Vec<u8> =
+        (0..3_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x7f).collect();
+    for name in ["tone.mp3", "vbr.mp3", "tone.mp2"] {
+        let bytes = fs::read(fixture(name)).unwrap();
+        let tag = [b"TAG".as_slice(), &[b'x'; 125]].concat();
+        let fine = [&garbage, &bytes[..], &tag].concat();
+        let (_, warnings) = read_all(&place(&folder, name, &fine), 22_050, Mix::Mono).unwrap();
+        assert!(warnings.is_empty(), "{name}: {warnings:?}");
+        let (front, back) = bytes.split_at(bytes.len() / 2);
+        let hurt = place(&folder, name, &[front, &garbage, back].concat());
+        let (_, warnings) = read_all(&hurt, 22_050, Mix::Mono).unwrap();
+        let told = warnings.iter().any(|warning| warning.contains("bytes between its frames are no sound"));
+        assert!(told, "{name}: {warnings:?}");
+    }
+}
+
+#[test]
 fn damaged_compressed_files_give_what_they_hold_and_say_so() {
     let folder = tempdir().unwrap();
     // Two thirds of this short Ogg are its headers.

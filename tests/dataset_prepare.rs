@@ -13,6 +13,7 @@ use dit_engine::dataset::config::Storage;
 use dit_engine::dataset::manifest::{DatasetInfo, read_manifest};
 use dit_engine::dataset::prepare::Phase;
 use dit_engine::dataset::{PrepareOptions, Progress, Split, Summary, prepare};
+use dit_engine::inspect::inspect;
 use dit_engine::{Error, Result};
 
 static GO: AtomicBool = AtomicBool::new(false);
@@ -177,12 +178,32 @@ fn damage_and_debris_are_repaired() {
     fs::write(at(shards[1]), &whole[shards[1]][..whole[shards[1]].len() - 1]).unwrap();
     fs::write(at(shards[2]), b"").unwrap();
     fs::write(at(shards[3]), [0xff; 100]).unwrap();
+    let mut flipped = whole[shards[4]].clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    fs::write(at(shards[4]), flipped).unwrap();
     fs::write(at("shards/x.safetensors.tmp"), b"half").unwrap();
     fs::write(at("manifest.jsonl"), b"{half a line").unwrap();
     fs::remove_file(at("dataset.json")).unwrap();
     let summary = run(&options).unwrap();
-    assert_eq!((summary.encoded, summary.reused), (4, 4));
+    assert_eq!((summary.encoded, summary.reused), (5, 3));
     assert_eq!(contents(&options.out), whole);
+}
+
+#[test]
+fn inspect_names_a_shard_with_a_flipped_bit() {
+    let (_folder, options) = studio();
+    run(&options).unwrap();
+    assert_eq!(inspect(&options.out).unwrap().problems, Vec::<String>::new());
+    let (tracks, _) = read_manifest(&options.out).unwrap();
+    let shard = options.out.join(&tracks[3].shard);
+    let mut bytes = fs::read(&shard).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    let problems = inspect(&options.out).unwrap().problems;
+    let expected =
+        format!("1 shards are damaged, the first is {}; run the same prepare command again", tracks[3].shard);
+    assert_eq!(problems, [expected]);
+    assert!(inspect(&shard).unwrap().problems[0].contains("damaged (checksum)"));
 }
 
 #[test]

@@ -54,7 +54,13 @@ fn good(output: Output) -> String {
 fn bad(output: Output, code: i32, needles: &[&str]) {
     let (text, stderr) = (text(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     assert_eq!(output.status.code(), Some(code), "{text}");
-    let line = stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{text}"));
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [line] = errors[..] else { panic!("{} lines begin with `error: `: {text}", errors.len()) };
+    let is_logged = |line: &&str| {
+        let start = line.trim_start();
+        ["\x1b", "ERROR", "WARN", "INFO", "DEBUG", "TRACE", "20"].iter().any(|&mark| start.starts_with(mark))
+    };
+    assert_eq!(stderr.lines().find(is_logged), None, "a library's log: {text}");
     for needle in needles {
         assert!(line.contains(needle), "`{needle}` is not in: {line}");
     }
@@ -269,6 +275,50 @@ fn a_closed_pipe_is_quiet_and_a_full_disk_one_line() {
 }
 
 #[test]
+fn a_library_is_not_heard_unless_it_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let noise: Vec<u8> = (0..20_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(folder.join("noise.ogg"), noise).unwrap();
+    bad(run(folder, "prepare noise.ogg --out d"), 1, &["noise.ogg"]);
+    let asked = program(folder)
+        .args(["prepare", "noise.ogg", "--out", "d"])
+        .env("DIT_LOG", "debug")
+        .output()
+        .unwrap();
+    assert!(text(&asked).contains("symphonia"), "{}", text(&asked));
+    assert!(!text(&asked).contains('\x1b'), "colours in a pipe: {}", text(&asked));
+}
+
+/// A named pipe that nobody writes into blocks who opens it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    for line in [
+        "inspect pipe",
+        "step --state pipe --out o",
+        "train --config pipe",
+        "sample --checkpoint pipe --out o",
+    ] {
+        let mut command = program(folder);
+        command.args(line.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let start = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if start.elapsed() > Duration::from_secs(20) {
+                child.kill().unwrap();
+                panic!("`{line}` waits for the pipe");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bad(child.wait_with_output().unwrap(), 1, &["pipe"]);
+    }
+}
+
+#[test]
 fn a_run_can_be_extended_but_not_shortened() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -317,4 +367,45 @@ fn a_representation_means_the_same_as_a_flag_and_as_a_key() {
         2,
         &["model.image", "mine"],
     );
+}
+
+#[test]
+fn a_length_in_seconds_that_cannot_be_is_refused_before_anything_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for seconds in ["0", "-3", "nan", "inf", "1e300"] {
+        let output = run(folder.path(), &format!("prepare nowhere --out d --seconds={seconds}"));
+        assert_eq!(text(&output).lines().count(), 1, "{}", text(&output));
+        assert!(text(&output).len() < 120, "{}", text(&output));
+        bad(output, 2, &["--seconds: must be above 0 and at most 16777"]);
+    }
+}
+
+/// The successful path: the fixtures' own configuration, PyTorch's numbers (tests/parity.rs compares the rest).
+#[test]
+fn step_gives_the_prediction_that_pytorch_gives() {
+    use safetensors::SafeTensors;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let state = fixtures.join("adaln_zero_v.state.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program(folder.path());
+    command.args(["step", "--preset", "small", "--out", "out.safetensors", "--state"]).arg(&state);
+    let bytes = fs::read(&state).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let named = header.metadata().as_ref().unwrap().iter().map(|(key, value)| format!("{key}={value}"));
+    for setting in named.chain(["sample.steps=10".to_string()]) {
+        command.args(["--set", &setting]);
+    }
+    assert!(good(command.output().unwrap()).contains("written to out.safetensors"));
+    let prediction = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        bytemuck::pod_collect_to_vec::<u8, f32>(tensors.tensor("prediction").unwrap().data())
+    };
+    let ours = prediction(&folder.path().join("out.safetensors"));
+    let theirs = prediction(&fixtures.join("adaln_zero_v.expected.safetensors"));
+    assert_eq!(ours.len(), theirs.len());
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let error = norm(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b)) / norm(&mut theirs.iter().copied());
+    assert!(error < 1e-4, "{error:e}");
 }

@@ -99,6 +99,30 @@ fn the_first_value_that_is_not_finite_is_named() {
     }
 }
 
+/// Forward all is well; on the way back -1e38 is doubled twice before it reaches the first op's result.
+#[test]
+fn the_first_gradient_that_is_not_finite_is_named() {
+    let backend = Cpu::poisoned();
+    let layout = empty_layout();
+    let (weights, mut weight_gradients) = (backend.alloc(0).unwrap(), backend.alloc(0).unwrap());
+    let mut tape = Tape::recording(&backend, &layout, &weights);
+    tape.watch_for_non_finite(17);
+    let x = tape.leaf(&[3], upload(&backend, &[1.0, 3.0, 2.0]));
+    let mut doubled = x;
+    for label in ["blocks.0.residual", "blocks.1.residual", "blocks.2.residual"] {
+        tape.label(label);
+        doubled = elementwise::residual(&mut tape, &doubled, &doubled).unwrap();
+    }
+    let seed = upload(&backend, &[1.0, -1e38, 1.0]);
+    match tape.backward(doubled, seed, &mut weight_gradients).err().expect("-1e38 * 4 overflows") {
+        Error::NonFinite { tensor, value, step, .. } => {
+            let expected = ("gradient of blocks.0.residual", f32::NEG_INFINITY, 17);
+            assert_eq!((tensor.as_str(), value, step), expected);
+        }
+        other => panic!("{other}"),
+    }
+}
+
 #[test]
 fn shapes_that_do_not_fit_are_errors() {
     let backend = Cpu::new();

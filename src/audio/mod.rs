@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod decode;
+mod gaps;
 pub mod griffin_lim;
 pub mod mel;
 pub mod mix;

@@ -16,6 +16,7 @@ use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::units::Duration;
 
 use super::decode::SourceInfo;
+use super::gaps::Frames;
 use super::riff::PatchedFile;
 use super::sniff;
 use super::tags::read_tags;
@@ -45,6 +46,8 @@ pub(crate) struct Source {
     /// Frames after the declared end, which the decoder drops.
     left_out_frames: u64,
     skipped_packets: usize,
+    /// For MPEG streams, whose packets are the file's bytes.
+    frames: Option<Frames>,
     streams: usize,
     ended: bool,
     /// What the user should know about this file.
@@ -105,6 +108,7 @@ impl Source {
             decoded_frames,
             left_out_frames: 0,
             skipped_packets,
+            frames: ["mp1", "mp2", "mp3"].contains(&container).then(Frames::default),
             streams: 1,
             ended,
             warnings,
@@ -156,6 +160,9 @@ impl Source {
             if packet.track_id != self.track_id {
                 continue;
             }
+            if let Some(frames) = &mut self.frames {
+                frames.add(&packet.data);
+            }
             if self.length_is_estimated {
                 packet.trim_end = Duration::ZERO;
             }
@@ -200,21 +207,36 @@ impl Source {
         if self.skipped_packets > 0 {
             self.warnings.push(format!("{} damaged packets were skipped", self.skipped_packets));
         }
-        if self.info.container == "ogg" && self.declared_frames.is_none() && self.streams == 1 {
-            self.warnings.push("its end is missing or damaged: probably cut short".into());
+        let gap_bytes = self.gap_bytes();
+        if gap_bytes > 0 {
+            self.warnings
+                .push(format!("{gap_bytes} bytes between its frames are no sound: damaged; skipped"));
         }
         let rate = f64::from(self.info.sample_rate.max(1));
+        let (declared, decoded) = (self.declared_frames.unwrap_or(0) as f64, self.decoded_frames as f64);
+        if self.info.container == "ogg" && self.declared_frames.is_none() && self.streams == 1 {
+            let seconds = decoded / rate;
+            self.warnings.push(format!(
+                "{seconds:.1} s could be decoded: damaged or cut short, its last page is not whole"
+            ));
+        }
         if self.left_out_frames as f64 > rate {
             let seconds = self.left_out_frames as f64 / rate;
             self.warnings
                 .push(format!("{seconds:.1} s after the end that its header declares were left out"));
         }
-        let (declared, decoded) = (self.declared_frames.unwrap_or(0) as f64, self.decoded_frames as f64);
         // Encoder padding makes lengths differ by some thousand frames in healthy files.
         if declared - decoded > (0.01 * declared).max(0.1 * rate) {
             let (decoded, declared) = (decoded / rate, declared / rate);
-            self.warnings.push(format!("cut short: {decoded:.1} s of {declared:.1} s declared"));
+            self.warnings
+                .push(format!("{decoded:.1} s of {declared:.1} s could be decoded: damaged or cut short"));
         }
+    }
+
+    /// What an MPEG stream holds between its frames. That the file cannot be read once more is no reason to complain.
+    fn gap_bytes(&self) -> u64 {
+        let Some(frames) = &self.frames else { return 0 };
+        open_without_waiting(&self.path).and_then(|mut file| frames.gap_bytes(&mut file)).unwrap_or(0)
     }
 }
 

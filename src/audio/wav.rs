@@ -230,9 +230,21 @@ impl SoundCheck {
             complaints.push(format!("silent ({:.0} dBFS)", self.rms_dbfs));
         }
         if self.clipped_fraction > 0.0 {
-            let percent = 100.0 * self.clipped_fraction;
-            complaints.push(format!("{percent:.2}% of samples clip (peak {:.2})", self.peak));
+            complaints.push(format!("{} of samples clip (peak {})", self.clipped_text(), self.peak_text()));
         }
         complaints
+    }
+
+    /// The share of clipped samples for people: `1.25%`, `less than 0.01%`.
+    pub fn clipped_text(&self) -> String {
+        match 100.0 * self.clipped_fraction {
+            percent if percent > 0.0 && percent < 0.01 => "less than 0.01%".to_string(),
+            percent => format!("{percent:.2}%"),
+        }
+    }
+
+    /// The peak for people: `0.500`, `1.0e30`.
+    pub fn peak_text(&self) -> String {
+        if self.peak < 1000.0 { format!("{:.3}", self.peak) } else { format!("{:.1e}", self.peak) }
     }
 }

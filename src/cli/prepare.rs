@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use dit_engine::Error;
+use dit_engine::audio::representation::MAX_SEGMENT_SAMPLES;
 use dit_engine::config::{Config, Kind, Mix, Overrides, RepresentationConfig, Window};
 use dit_engine::dataset::config::{CutConfig, DatasetConfig, Storage};
 use dit_engine::dataset::prepare::Phase;
@@ -131,12 +133,8 @@ impl PrepareArgs {
             Kind::Mel => mel_bands,
             Kind::Complex | Kind::Logmag => n_fft / 2,
         };
-        let frames = |seconds: f64| seconds * f64::from(sample_rate) / hop.max(1) as f64;
-        let rounded = |frames: f64| {
-            let multiples = (frames / WIDTH_MULTIPLE as f64).round() as usize;
-            multiples.max(1).saturating_mul(WIDTH_MULTIPLE)
-        };
-        let width = self.width.or(self.seconds.map(|seconds| rounded(frames(seconds))));
+        let rounded = |seconds| width_of(seconds, sample_rate, hop);
+        let width = self.seconds.map(rounded).transpose()?.or(self.width);
         Ok(RepresentationConfig {
             representation,
             sample_rate,
@@ -176,6 +174,19 @@ impl PrepareArgs {
             },
         }
     }
+}
+
+/// The frames nearest to `--seconds`.
+fn width_of(seconds: f64, sample_rate: u32, hop: usize) -> Result<usize> {
+    let longest = MAX_SEGMENT_SAMPLES as f64 / f64::from(sample_rate.max(1));
+    let is_possible = seconds > 0.0 && seconds <= longest;
+    if !is_possible {
+        let problem = format!("must be above 0 and at most {longest:.0} at {sample_rate} Hz, is {seconds:?}");
+        return Err(Error::config("--seconds", problem).into());
+    }
+    let frames = seconds * f64::from(sample_rate) / hop.max(1) as f64;
+    let multiples = (frames / WIDTH_MULTIPLE as f64).round() as usize;
+    Ok(multiples.max(1).saturating_mul(WIDTH_MULTIPLE))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -21,6 +21,7 @@ impl Overrides {
     /// [`Error::Io`], [`Error::Format`] with the line, or [`Error::Config`] for an unknown key or a value of the
     /// wrong kind.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        crate::files::require_regular_file(path)?;
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let table = parse_file(&text, &path.display().to_string())?;
         read(&table).map_err(|error| match error {

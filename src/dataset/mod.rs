@@ -19,7 +19,7 @@ pub mod loader;
 pub mod manifest;
 pub mod prepare;
 mod segments;
-mod shard;
+pub(crate) mod shard;
 pub mod shuffle;
 pub mod sources;
 pub mod split;

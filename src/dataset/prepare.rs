@@ -4,6 +4,7 @@
 //! names its content and configuration, so whatever is there is kept, and `manifest.jsonl` and `dataset.json`
 //! are made anew from the shards at the end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +68,8 @@ impl Progress for () {
     fn advance(&self, _bytes: u64) {}
 }
 
-/// Prepares `options.sources` into `options.out`. Tracks whose shard is there already are not read again.
+/// Prepares `options.sources` into `options.out`. Tracks whose shard is there already and whole are not encoded
+/// again.
 ///
 /// # Errors
 /// [`Error::Interrupted`] once `stop` is set; [`Error::Config`] for a key that cannot work, for no usable
@@ -92,8 +94,8 @@ pub fn prepare(options: &PrepareOptions, stop: &AtomicBool, progress: &dyn Progr
 
     let mut prepared = Vec::new();
     let mut new = Vec::new();
-    for (content, copies) in by_content {
-        match valid_shard(options, &content, shape) {
+    for (content, copies, shard) in with_shards(options, by_content, shape, stop)? {
+        match shard {
             Some(shard) => prepared.push(Prepared { shard, copies, is_new: false }),
             None => new.push((content, copies)),
         }
@@ -160,14 +162,33 @@ fn remove_debris(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The shard that an earlier run wrote for this content, if it is whole and of this configuration.
+type Track = (String, Vec<SourceTrack>, Option<Shard>);
+
+/// The tracks with the shards that an earlier run wrote for them, on all cores: every shard is read for its checksum.
+fn with_shards(
+    options: &PrepareOptions,
+    by_content: BTreeMap<String, Vec<SourceTrack>>,
+    shape: [usize; 3],
+    stop: &AtomicBool,
+) -> Result<Vec<Track>> {
+    let find = |(content, copies): (String, Vec<SourceTrack>)| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let shard = valid_shard(options, &content, shape);
+        Ok((content, copies, shard))
+    };
+    by_content.into_par_iter().map(find).collect()
+}
+
+/// The shard that an earlier run wrote for this content, if it is whole, undamaged and of this configuration.
 fn valid_shard(options: &PrepareOptions, content: &str, shape: [usize; 3]) -> Option<Shard> {
     let shard = Shard::open(&options.out.join(shard_name(content))).ok()?;
     let is_ours = shard.facts.content == content
         && shard.facts.config == options.config.fingerprint()
         && shard.storage == options.config.cut.storage
         && shard.shape[1..] == shape;
-    is_ours.then_some(shard)
+    (is_ours && shard.verify().is_ok()).then_some(shard)
 }
 
 type NewTrack = (String, Vec<SourceTrack>);

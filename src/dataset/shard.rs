@@ -21,12 +21,14 @@ use serde::{Deserialize, Serialize};
 use super::config::Storage;
 use crate::audio::Statistics;
 use crate::error::{Error, Result};
-use crate::files::AtomicFile;
+use crate::files::{AtomicFile, require_regular_file};
 
 /// Header with its 8-byte length: room for the facts with every warning that is kept.
 const HEADER_BYTES: usize = 16 * 1024;
 /// No header that we wrote is larger; a damaged length must not make us allocate.
 const MAX_HEADER_BYTES: u64 = 1 << 24;
+/// Bytes that are read at a time to verify the checksum.
+const VERIFY_BYTES: usize = 1 << 18;
 
 /// What a shard says of its track.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -181,6 +183,7 @@ impl Shard {
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] for a file that is cut short or no shard of ours.
     pub fn open(path: &Path) -> Result<Self> {
+        require_regular_file(path)?;
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let file_bytes = file.metadata().map_err(Error::io("read", path))?.len();
         let mut length = [0; 8];
@@ -237,12 +240,41 @@ impl Shard {
     pub fn read_all(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.segments() * self.segment_bytes()];
         self.read_from(0, &mut bytes).map_err(Error::io("read", &self.path))?;
-        if crc32c::crc32c(&bytes) != self.facts.crc32c {
-            let advice = "its content is damaged (checksum); delete it and run prepare again";
-            return Err(Error::format(&self.path, advice));
-        }
+        self.compare(crc32c::crc32c(&bytes))?;
         Ok(bytes)
     }
+
+    /// Reads all segments, a piece at a time, and checks their checksum.
+    pub fn verify(&self) -> Result<()> {
+        let checksum = || -> std::io::Result<u32> {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.segments_offset))?;
+            let (mut bytes, mut crc32c) = (vec![0; VERIFY_BYTES], 0);
+            loop {
+                match file.read(&mut bytes)? {
+                    0 => return Ok(crc32c),
+                    count => crc32c = crc32c::crc32c_append(crc32c, &bytes[..count]),
+                }
+            }
+        };
+        self.compare(checksum().map_err(Error::io("read", &self.path))?)
+    }
+
+    fn compare(&self, crc32c: u32) -> Result<()> {
+        if crc32c == self.facts.crc32c {
+            return Ok(());
+        }
+        let advice = "its content is damaged (checksum); run the same prepare command again to make it anew";
+        Err(Error::format(&self.path, advice))
+    }
+}
+
+/// Opens the shard at `path` and compares its segments with their checksum.
+///
+/// # Errors
+/// As [`Shard::open`], and [`Error::Format`] for segments that are not those that were written.
+pub(crate) fn verify(path: &Path) -> Result<()> {
+    Shard::open(path)?.verify()
 }
 
 /// What a header means, if it is one of ours.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Report, grouped, run};
 use crate::config::TrainConfig;
-use crate::error::{Result, human_bytes};
+use crate::dataset::shard;
+use crate::error::{Error, Result, human_bytes};
 use crate::params::Layout;
 use crate::train::checkpoint::{self, Checkpoint};
 use crate::train::optimizer::ema_decay;
@@ -22,7 +23,7 @@ pub(super) fn inspect(path: &Path) -> Result<Report> {
     match (file.fact("format"), file.fact("track")) {
         (Some(checkpoint::FORMAT), _) => of_checkpoint(&mut file),
         (_, Some(track)) => Ok(of_shard(&file, track)),
-        _ => Ok(of_weights(&file)),
+        _ => Ok(of_weights(&mut file)),
     }
 }
 
@@ -46,12 +47,13 @@ fn of_checkpoint(file: &mut TensorFile) -> Result<Report> {
     if let Some(loss) = run::loss_at(&path, head.step) {
         report.add("loss", format!("{loss:.5} (smoothed, from the run's log)"), json!(loss));
     }
+    add_damage(&mut report, file);
     let state = State::read(file, &layout, &mut report)?;
     state.describe(&mut report, train, head.step);
     report.add("size", human_bytes(file.data_bytes()), file.data_bytes());
     report.add(
         "complete",
-        if report.problems.is_empty() { "yes: every tensor is there and finite" } else { "no" },
+        if report.problems.is_empty() { "yes: every tensor is there, undamaged and finite" } else { "no" },
         report.problems.is_empty(),
     );
     Ok(report)
@@ -74,8 +76,9 @@ impl State {
             .iter()
             .filter_map(|prefix| checkpoint::check_tensors(file, prefix, layout).err())
             .map(|error| error.to_string());
+        let before = report.problems.len();
         report.problems.extend(missing);
-        if !report.problems.is_empty() {
+        if report.problems.len() > before {
             return Ok(state);
         }
         let mut values: [Vec<f32>; 4] = Default::default();
@@ -133,11 +136,22 @@ fn of_shard(file: &TensorFile, track: &str) -> Report {
     }
     let shape = file.shape("segments").unwrap_or_default().to_vec();
     report.add("segments", format!("{shape:?}"), json!(shape));
+    if let Err(Error::Format { reason, .. }) = shard::verify(file.path()) {
+        report.problems.push(reason);
+    }
     report
 }
 
-fn of_weights(file: &TensorFile) -> Report {
+/// A checksum that does not fit is a problem to be told with all the others.
+fn add_damage(report: &mut Report, file: &mut TensorFile) {
+    if let Err(Error::Format { reason, .. }) = file.verify() {
+        report.problems.push(reason);
+    }
+}
+
+fn of_weights(file: &mut TensorFile) -> Report {
     let mut report = Report::new("weights", file.path());
+    add_damage(&mut report, file);
     let names = file.names();
     let shapes = names.iter().map(|name| file.shape(name).unwrap_or_default());
     let elements: u64 = shapes.map(|shape| shape.iter().product::<usize>() as u64).sum();

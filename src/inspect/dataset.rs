@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::{Report, duration, grouped, word};
 use crate::dataset::manifest::{self, Counts, DatasetInfo, TrackRecord};
+use crate::dataset::shard;
 use crate::error::{Error, Result, human_bytes};
 
 /// Titles, codecs and licences that are named.
@@ -88,9 +90,23 @@ fn describe_tracks(report: &mut Report, path: &Path, tracks: &[TrackRecord]) {
         }
     }
     report.add("size", human_bytes(bytes), bytes);
+    let again = "run the same prepare command again";
     if missing > 0 {
-        report.problems.push(format!("{missing} shards are missing; run the same prepare command again"));
+        report.problems.push(format!("{missing} shards are missing; {again}"));
     }
+    let damaged = damaged(path, tracks);
+    if let Some(first) = damaged.first() {
+        report.problems.push(format!("{} shards are damaged, the first is {first}; {again}", damaged.len()));
+    }
+}
+
+/// Shards that are there and not what was written: all are read, for their checksums.
+fn damaged<'a>(path: &Path, tracks: &'a [TrackRecord]) -> Vec<&'a str> {
+    let is_damaged = |shard: &&str| {
+        let shard = path.join(shard);
+        shard.exists() && shard::verify(&shard).is_err()
+    };
+    tracks.par_iter().map(|track| track.shard.as_str()).filter(is_damaged).collect()
 }
 
 fn count<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {

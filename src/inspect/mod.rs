@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::require_regular_file;
 
 /// What was found out.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +57,7 @@ pub fn inspect(path: &Path) -> Result<Report> {
             )),
         };
     }
+    require_regular_file(path)?;
     let mut start = Vec::new();
     File::open(path)
         .and_then(|file| file.take(9).read_to_end(&mut start))

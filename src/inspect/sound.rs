@@ -52,11 +52,10 @@ fn describe_level(report: &mut Report, samples: Vec<f32>, total: u64) {
     let check = SoundCheck::of(&[samples]);
     report.add(
         "level",
-        format!("{:.1} dBFS, peak {:.3}{partly}", check.rms_dbfs, check.peak),
+        format!("{:.1} dBFS, peak {}{partly}", check.rms_dbfs, check.peak_text()),
         json!({ "rms_dbfs": check.rms_dbfs, "peak": check.peak }),
     );
-    let percent = 100.0 * check.clipped_fraction;
-    report.add("clipping", format!("{percent:.2}% of samples"), check.clipped_fraction);
+    report.add("clipping", format!("{} of samples", check.clipped_text()), check.clipped_fraction);
     report.problems.extend(check.complaints());
 }
 

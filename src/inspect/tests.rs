@@ -173,6 +173,36 @@ fn a_sound_tells_its_recipe_and_its_faults() {
 }
 
 #[test]
+fn absurd_levels_are_told_in_few_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loud.wav");
+    let mut sound = vec![0.1; 100_000];
+    sound[7] = 1e30;
+    wav::write(&path, &[sound], 16_000, wav::SampleFormat::Float32, &WavNotes::default()).unwrap();
+    let report = inspect(&path).unwrap();
+    assert_eq!(report.problems, ["less than 0.01% of samples clip (peak 1.0e30)"]);
+    assert!(text_of(&report, "level").ends_with("dBFS, peak 1.0e30"), "{report}");
+}
+
+/// The value stays finite, so that only the checksum can tell.
+#[test]
+fn a_flipped_bit_in_a_checkpoint_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    save(&path, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 8 * 4;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let report = inspect(&path).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report}");
+    assert!(report.problems[0].contains("damaged (checksum)"), "{report}");
+    assert_eq!(report.to_json()["complete"], false);
+    let error = Checkpoint::load(&path).unwrap_err().to_string();
+    assert!(error.contains("last.safetensors: its content is damaged (checksum)"), "{error}");
+}
+
+#[test]
 fn tensors_of_others_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");

@@ -97,12 +97,13 @@ impl Checkpoint {
     /// Reads a file that [`Self::save`] wrote.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] with what is wrong: another kind of file, cut off, a newer version, a tensor
+    /// [`Error::Io`]; [`Error::Format`] with what is wrong: another kind of file, cut off, damaged, a newer version, a tensor
     /// that is missing or has another shape than the stored configuration says.
     pub fn load(path: &Path) -> Result<Checkpoint> {
         let mut file = TensorFile::open(path)?;
         let mut checkpoint = Self::without_state(&file)?;
         let layout = layout_of(&checkpoint.config, &file)?;
+        file.verify()?;
         let Checkpoint { weights, ema, first, second, .. } = &mut checkpoint;
         for (prefix, flat) in PREFIXES.into_iter().zip([weights, ema, first, second]) {
             *flat = read_flat(&mut file, prefix, &layout)?;
@@ -174,7 +175,7 @@ impl Checkpoint {
 /// `param.` in front, as PyTorch's `save_file(model.state_dict(), ...)` writes them; f32, f16 or bf16.
 ///
 /// # Errors
-/// [`Error::Format`] when a parameter is missing or has another shape; [`Error::Io`].
+/// [`Error::Format`] when a parameter is missing or has another shape, or when the file is damaged; [`Error::Io`].
 pub fn load_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>> {
     let mut file = TensorFile::open(path)?;
     let first = layout.spans().first().map(|span| span.name.as_str()).unwrap_or_default();
@@ -184,6 +185,7 @@ pub fn load_weights(path: &Path, layout: &Layout) -> Result<Vec<f32>> {
         .ok_or_else(|| {
             Error::format(path, format!("holds no weights of this model: there is no `{first}`"))
         })?;
+    file.verify()?;
     read_flat(&mut file, prefix, layout)
 }
 

@@ -11,7 +11,7 @@ use crate::diffusion::noising::Levels;
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::{Error, Result};
-use crate::files::write_bytes_atomic;
+use crate::files::{require_regular_file, write_bytes_atomic};
 use crate::train::optimizer::{State, adam_step};
 use crate::train::step::{NoiseSource, StepInput, forward_backward};
 
@@ -26,6 +26,7 @@ pub type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 /// [`Error::Format`] for a missing tensor or a wrong shape; [`Error::Io`].
 pub fn run<B: Backend>(backend: &B, config: &Config, state: &Path, out: &Path) -> Result<f64> {
     let dit = Dit::new(&config.model)?;
+    require_regular_file(state)?;
     let bytes = std::fs::read(state).map_err(Error::io("read", state))?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|error| Error::format(state, format!("is not a safetensors file: {error}")))?;

@@ -3,6 +3,7 @@
 //! file's size.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{require_regular_file, write_atomic};
 
 /// The length of the header, in front of it.
 const PREFIX_BYTES: u64 = 8;
@@ -22,6 +23,30 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 const ALIGN_BYTES: usize = 8;
 /// Numbers converted at a time.
 const CHUNK: usize = 1 << 14;
+/// Bytes read at a time to verify the checksum.
+const VERIFY_BYTES: usize = 1 << 18;
+/// The entry of the metadata with the CRC-32C of all bytes after the header.
+const CHECKSUM_FACT: &str = "crc32c";
+
+/// CRC-32C of what is written into it; in hexadecimal as a text.
+struct Checksum(u32);
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = crc32c::crc32c_append(self.0, bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
 
 /// A tensor to be written.
 pub struct Named<'a> {
@@ -33,11 +58,18 @@ pub struct Named<'a> {
     pub values: &'a [f32],
 }
 
-/// Writes tensors in the given order, with `facts` as the file's metadata, atomically. Equal input gives equal bytes.
+/// Writes tensors in the given order, with `facts` as the file's metadata and the checksum that
+/// [`TensorFile::verify`] reads, atomically. Equal input gives equal bytes.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn write(path: &Path, facts: &BTreeMap<String, String>, tensors: &[Named<'_>]) -> Result<()> {
+    let mut checksum = Checksum(0);
+    for tensor in tensors {
+        write_values(&mut checksum, tensor.values).map_err(Error::io("write", path))?;
+    }
+    let mut facts = facts.clone();
+    facts.insert(CHECKSUM_FACT.to_string(), checksum.to_string());
     let mut header = Map::from_iter([("__metadata__".to_string(), json!(facts))]);
     let mut end = 0;
     for tensor in tensors {
@@ -82,12 +114,12 @@ impl TensorFile {
     /// [`Error::Io`]; [`Error::Format`] for a file of another kind, or one that is cut off.
     pub fn open(path: &Path) -> Result<TensorFile> {
         let refused = |reason: String| Error::format(path, reason);
-        let mut file = File::open(path).map_err(Error::io("read", path))?;
-        let about = file.metadata().map_err(Error::io("read", path))?;
-        if about.is_dir() {
+        if path.is_dir() {
             return Err(refused("is a folder, not a safetensors file".to_string()));
         }
-        let file_bytes = about.len();
+        require_regular_file(path)?;
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let file_bytes = file.metadata().map_err(Error::io("read", path))?.len();
         let none = || refused("is not a safetensors file".to_string());
         if file_bytes < PREFIX_BYTES {
             return Err(none());
@@ -115,6 +147,29 @@ impl TensorFile {
         }
         let facts = header.metadata().clone().unwrap_or_default();
         Ok(TensorFile { path: path.to_path_buf(), file, header, data_start, facts })
+    }
+
+    /// Reads all tensors and compares them with the checksum in the metadata. A file without one, as other programs
+    /// write it, passes.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when the tensors are not those that were written; [`Error::Io`].
+    pub fn verify(&mut self) -> Result<()> {
+        let Some(expected) = self.facts.get(CHECKSUM_FACT) else { return Ok(()) };
+        let mut checksum = Checksum(0);
+        let mut bytes = vec![0; VERIFY_BYTES];
+        self.file.seek(SeekFrom::Start(self.data_start)).map_err(Error::io("read", &self.path))?;
+        loop {
+            match self.file.read(&mut bytes).map_err(Error::io("read", &self.path))? {
+                0 => break,
+                count => checksum.0 = crc32c::crc32c_append(checksum.0, &bytes[..count]),
+            }
+        }
+        if *expected != checksum.to_string() {
+            let reason = "its content is damaged (checksum): use another checkpoint, or a copy of this one";
+            return Err(Error::format(&self.path, reason));
+        }
+        Ok(())
     }
 
     /// The file.

@@ -22,7 +22,7 @@ const SAMPLE_RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=384_000;
 /// Longest FFT.
 const MAX_N_FFT: usize = 1 << 18;
 /// Longest segment, in samples of a channel: keeps every index and every buffer within reason.
-const MAX_SEGMENT_SAMPLES: usize = 1 << 28;
+pub const MAX_SEGMENT_SAMPLES: usize = 1 << 28;
 
 /// A segment of sound as an image, and back. Deterministic: the same input gives the same bits.
 pub trait Representation: Send + Sync {
