@@ -55,6 +55,7 @@ fn memory_and_disk_give_the_same_bits() {
     let (_folder, out) = prepared();
     let (memory, disk) = (Dataset::open(&out).unwrap(), Dataset::open_within(&out, 0).unwrap());
     assert!(memory.is_in_memory() && !disk.is_in_memory());
+    assert!(memory.memory_bytes() > 0 && disk.memory_bytes() == 0);
     for step in 0..5 {
         assert_eq!(plan(3, 1).build(&memory, step).unwrap(), plan(3, 1).build(&disk, step).unwrap());
     }

@@ -214,7 +214,7 @@ fn free_folder(wanted: &Path) -> PathBuf {
 /// Says what will be done, refuses what cannot fit, and remembers where the data is.
 fn announce(backend: &Cpu, job: &Job) -> Result<()> {
     let Job { folder, config, dataset, resume } = job;
-    let cost = cost::train_step_cost(config)?;
+    let cost = cost::run_cost(config, dataset.memory_bytes())?;
     cost::check_fits(&cost, config)?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));
     eprintln!("data:   {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());

@@ -114,6 +114,11 @@ impl Dataset {
         !self.in_memory.is_empty()
     }
 
+    /// Bytes of the segments that are kept in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.in_memory.iter().map(|segments| segments.len() as u64).sum()
+    }
+
     /// Number of segments of a split.
     pub fn len(&self, split: Split) -> usize {
         self.side(split).segments

@@ -19,6 +19,11 @@ use crate::train::step::{StepInput, evaluate, forward_backward};
 const CHECKPOINT_BUFFERS: u64 = 4;
 /// Taken for what a machine has that does not say; more than this is not even tried.
 const UNKNOWN_BYTES: u64 = 1 << 40;
+/// Batches that the loader keeps: the one in use and the one that it makes ready.
+const LOADER_BATCHES: u64 = 2;
+/// Part of the memory that is left which an advised setting may fill, in percent: the program itself, and everybody
+/// else on the machine, need the rest.
+const ADVISED_PERCENT: u64 = 90;
 
 /// What a training run costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +41,12 @@ pub struct Cost {
     pub held_bytes: u64,
     /// The part of `held_bytes` that is not state: activations, their gradients, the batch.
     pub activations_bytes: u64,
-    /// Footprint of the whole run: steps, validation (one sample at a time), sampling (`sample.count`), and the copy
-    /// of the state from which a checkpoint is written.
+    /// Segments of the data set that are kept in memory, in bytes.
+    pub dataset_bytes: u64,
+    /// Batches on the host: the one in use and the next one.
+    pub loader_bytes: u64,
+    /// Footprint of the whole run: steps, validation (one sample at a time), sampling (`sample.count`), the copy of the
+    /// state from which a checkpoint is written, the data set and its batches.
     pub run_bytes: u64,
     /// Buffers taken from the system for training steps.
     pub fresh_allocations: u64,
@@ -45,28 +54,40 @@ pub struct Cost {
     pub families: BTreeMap<Family, Tally>,
 }
 
-/// What training by `config` costs. Two steps are metered, since what the second does is what every later one does.
+/// What training by `config` costs on data that is read from disk: [`run_cost`] without a data set in memory.
+///
+/// # Errors
+/// As [`run_cost`].
+pub fn train_step_cost(config: &Config) -> Result<Cost> {
+    run_cost(config, 0)
+}
+
+/// What training by `config` costs with `dataset_bytes` of segments in memory. Two steps are metered, since what the
+/// second does is what every later one does.
 ///
 /// # Errors
 /// [`Error::Config`] for a model that does not fit together; [`Error::Memory`] for one so large that this
 /// machine cannot even describe it.
-pub fn train_step_cost(config: &Config) -> Result<Cost> {
+pub fn run_cost(config: &Config, dataset_bytes: u64) -> Result<Cost> {
     config.model.check()?;
     let lower = LowerBound::of(config);
     let available = available_bytes().unwrap_or(UNKNOWN_BYTES);
     if lower.description_bytes() > available.into() {
-        return Err(too_large(config, lower.total_bytes(), available));
+        let needed = lower.total_bytes().saturating_add(dataset_bytes.into());
+        return Err(too_large(config, dataset_bytes, needed, available));
     }
-    meter_run(&Dit::new(&config.model)?, config)
+    meter_run(&Dit::new(&config.model)?, config, dataset_bytes)
 }
 
 /// Fails unless a run of `config`, which costs `cost`, fits into what this machine has left (see
-/// [`available_bytes`]; where that is not known, everything passes).
+/// [`available_bytes`]; where that is not known, everything passes). The data set is open already: its segments are part
+/// of what is needed, and no longer of what is left.
 ///
 /// # Errors
 /// [`Error::Memory`] with the setting that would fit.
 pub fn check_fits(cost: &Cost, config: &Config) -> Result<()> {
-    check_fits_into(available_bytes().unwrap_or(u64::MAX), cost, config)
+    let left = available_bytes().unwrap_or(u64::MAX);
+    check_fits_into(left.saturating_add(cost.dataset_bytes), cost, config)
 }
 
 /// [`check_fits`] for a machine that has `available_bytes` left.
@@ -77,15 +98,16 @@ pub fn check_fits_into(available_bytes: u64, cost: &Cost, config: &Config) -> Re
     if cost.run_bytes <= available_bytes {
         return Ok(());
     }
-    Err(too_large(config, cost.run_bytes.into(), available_bytes))
+    Err(too_large(config, cost.dataset_bytes, cost.run_bytes.into(), available_bytes))
 }
 
-fn too_large(config: &Config, needed_bytes: u128, available_bytes: u64) -> Error {
+fn too_large(config: &Config, dataset_bytes: u64, needed_bytes: u128, available_bytes: u64) -> Error {
     let needed_bytes = u64::try_from(needed_bytes).unwrap_or(u64::MAX);
-    Error::Memory { needed_bytes, available_bytes, advice: advice(config, available_bytes) }
+    let budget = available_bytes / 100 * ADVISED_PERCENT;
+    Error::Memory { needed_bytes, available_bytes, advice: advice(config, dataset_bytes, budget) }
 }
 
-fn meter_run(dit: &Dit, config: &Config) -> Result<Cost> {
+fn meter_run(dit: &Dit, config: &Config, dataset_bytes: u64) -> Result<Cost> {
     let meter = Meter::new();
     let mut state = State::new(&meter, &vec![0.0; dit.layout().len()])?;
     let state_bytes = meter.memory().held_bytes;
@@ -98,6 +120,9 @@ fn meter_run(dit: &Dit, config: &Config) -> Result<Cost> {
     let all: Tally = families.values().copied().sum();
     let steps = meter.memory();
     validate_and_sample(&meter, dit, &state, config, &x0[..dit.image_len()])?;
+    let device_bytes = meter.memory().held_bytes;
+    let checkpoint_bytes = CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64;
+    let loader_bytes = LOADER_BATCHES * size_of_val(&x0[..]) as u64;
     Ok(Cost {
         parameters: dit.layout().count() as u64,
         flops_step: all.flops,
@@ -105,7 +130,9 @@ fn meter_run(dit: &Dit, config: &Config) -> Result<Cost> {
         state_bytes,
         held_bytes: steps.held_bytes,
         activations_bytes: steps.held_bytes - state_bytes,
-        run_bytes: meter.memory().held_bytes + CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64,
+        dataset_bytes,
+        loader_bytes,
+        run_bytes: device_bytes + checkpoint_bytes + loader_bytes + dataset_bytes,
         fresh_allocations: steps.fresh_allocations,
         families,
     })
@@ -225,11 +252,11 @@ impl LowerBound {
     }
 }
 
-/// The first setting that would make a run fit, in the order of how little it changes.
-fn advice(config: &Config, available_bytes: u64) -> String {
+/// The first setting that would make a run fit into `budget` bytes, in the order of how little it changes.
+fn advice(config: &Config, dataset_bytes: u64, budget: u64) -> String {
     let settings = std::iter::once((String::new(), config.clone())).chain(smaller_models(config));
     for (setting, candidate) in settings {
-        let Some((batch, bytes)) = largest_batch(&candidate, available_bytes) else { continue };
+        let Some((batch, bytes)) = largest_batch(&candidate, dataset_bytes, budget) else { continue };
         let mut flags = setting;
         if batch < config.train.batch {
             flags.push_str(&format!(" --set train.batch={batch}"));
@@ -262,9 +289,9 @@ fn smaller_models(config: &Config) -> impl Iterator<Item = (String, Config)> {
     [patches, images, dims].into_iter().flatten().filter(|(_, config)| config.model.check().is_ok())
 }
 
-/// The largest batch, up to the configured one, with which a run fits, and what it needs then.
-fn largest_batch(config: &Config, available_bytes: u64) -> Option<(usize, u64)> {
-    let most = config.train.batch.min(LowerBound::of(config).largest_batch(available_bytes));
+/// The largest batch, up to the configured one, with which a run fits into `budget` bytes, and what it needs then.
+fn largest_batch(config: &Config, dataset_bytes: u64, budget: u64) -> Option<(usize, u64)> {
+    let most = config.train.batch.min(LowerBound::of(config).largest_batch(budget));
     if most == 0 {
         return None;
     }
@@ -272,7 +299,8 @@ fn largest_batch(config: &Config, available_bytes: u64) -> Option<(usize, u64)> 
     let needed = |batch: usize| {
         let mut config = config.clone();
         config.train.batch = batch;
-        meter_run(&dit, &config).ok().map(|cost| cost.run_bytes).filter(|&bytes| bytes <= available_bytes)
+        let cost = meter_run(&dit, &config, dataset_bytes).ok()?;
+        Some(cost.run_bytes).filter(|&bytes| bytes <= budget)
     };
     let mut best = (1, needed(1)?);
     let mut too_many = most + 1;
