@@ -31,7 +31,8 @@ pub trait Backend: Sized + 'static {
 
     // ---- memory -----------------------------------------------------------------------------------
 
-    /// Name for the log: "CPU (AVX2, 2 threads)".
+    /// Name for the log and for recipes: "CPU (AVX2)". What cannot change a bit of the result, as the number of threads,
+    /// is not in it.
     fn name(&self) -> String;
     /// `len` elements with unspecified contents, from a pool keyed by size.
     fn alloc(&self, len: usize) -> Result<Self::Buf>;

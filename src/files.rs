@@ -1,7 +1,7 @@
 //! Files that survive a kill: written beside their final name, synced, then renamed, so that a reader
 //! sees the old content or the new, never half of either.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -105,6 +105,36 @@ impl Drop for AtomicFile {
 /// [`Error::Io`] with the folder.
 pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io("create", path))
+}
+
+/// Held while a program works in a folder; let go of when it is dropped, or when the program ends in whatever way.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+/// Takes a folder, which is made if it is not there, for this program alone (`FOLDER/.lock`, an advisory lock of the
+/// operating system). Where the file system knows no locks, nothing is taken.
+///
+/// # Errors
+/// [`Error::Format`] when another program holds it, with its number; [`Error::Io`] when the folder cannot be written to.
+pub fn lock_folder(folder: &Path) -> Result<FolderLock> {
+    create_folder(folder)?;
+    let path = folder.join(".lock");
+    let options = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = options().map_err(Error::io("write", &path))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            let reason = format!("is in use by another dit-engine (process {})", holder.trim());
+            return Err(Error::format(folder, reason));
+        }
+        Err(TryLockError::Error(error)) => tracing::debug!(%error, "no locks on this file system"),
+        Ok(()) => {}
+    }
+    let number = format!("{}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.write_all(number.as_bytes())).map_err(Error::io("write", &path))?;
+    Ok(FolderLock { _file: file })
 }
 
 /// Refuses what would block or never end when it is read: a pipe, a device, a socket; and a folder.

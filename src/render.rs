@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +125,7 @@ impl Renderer {
     }
 
     /// Writes `FOLDER/NAME-0.wav`, `FOLDER/NAME-0.png` and so on, and `FOLDER/NAME.png` with all pictures if there are
-    /// several. `recipe` gives each sample's recipe by its place.
+    /// several. `recipe` gives each sample's recipe by its number.
     ///
     /// # Errors
     /// [`crate::Error::Io`], [`crate::Error::Shape`].
@@ -135,14 +136,32 @@ impl Renderer {
         images: &[f32],
         recipe: &dyn Fn(usize) -> Option<Recipe>,
     ) -> Result<Vec<Written>> {
+        let (written, pictures) = self.write_some(folder, name, 0, images, recipe)?;
+        write_overview(folder, name, &pictures)?;
+        Ok(written)
+    }
+
+    /// As [`Renderer::write`], for a part of the samples: those from number `first` on. The pictures are for
+    /// [`write_overview`], when all are there.
+    ///
+    /// # Errors
+    /// As [`Renderer::write`].
+    pub fn write_some(
+        &self,
+        folder: &Path,
+        name: &str,
+        first: usize,
+        images: &[f32],
+        recipe: &dyn Fn(usize) -> Option<Recipe>,
+    ) -> Result<(Vec<Written>, Vec<RgbImage>)> {
         create_folder(folder)?;
         let (height, width) = (self.representation.height(), self.representation.width());
         let mut pictures = Vec::new();
         let mut written = Vec::new();
-        for (i, sound) in self.decode(images)?.iter().enumerate() {
-            let wav_path = folder.join(format!("{name}-{i}.wav"));
-            let png_path = folder.join(format!("{name}-{i}.png"));
-            let notes = notes(recipe(i));
+        for (number, sound) in (first..).zip(&self.decode(images)?) {
+            let wav_path = folder.join(format!("{name}-{number}.wav"));
+            let png_path = folder.join(format!("{name}-{number}.png"));
+            let notes = notes(recipe(number));
             wav::write(&wav_path, &sound.channels, self.sample_rate, SampleFormat::Pcm16, &notes)?;
             let picture = picture::spectrogram(&sound.magnitude_db, height, width)?;
             picture::save(&png_path, &picture)?;
@@ -155,11 +174,19 @@ impl Renderer {
             pictures.push(picture);
             written.push(Written { wav: wav_path, png: png_path, check: sound.check, pixels, sound: facts });
         }
-        if pictures.len() > 1 {
-            picture::save(&folder.join(format!("{name}.png")), &picture::grid(&pictures, 2))?;
-        }
-        Ok(written)
+        Ok((written, pictures))
     }
+}
+
+/// Writes `FOLDER/NAME.png` with all pictures, if there are several.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub fn write_overview(folder: &Path, name: &str, pictures: &[RgbImage]) -> Result<()> {
+    if pictures.len() < 2 {
+        return Ok(());
+    }
+    picture::save(&folder.join(format!("{name}.png")), &picture::grid(pictures, 2))
 }
 
 /// What a listener should know about the sounds: nothing is passed over.

@@ -122,3 +122,16 @@ fn low_frequencies_are_at_the_bottom_and_loud_is_bright() {
     save(&path, &sheet).unwrap();
     assert_eq!(image::open(&path).unwrap().to_rgb8(), sheet);
 }
+
+/// Whatever its length: some readers look for the next chunk right behind the last byte of this one.
+#[test]
+fn a_recipe_of_any_length_leaves_the_sound_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sound.wav");
+    for recipe in ["{}", "[1]"] {
+        let notes = WavNotes { recipe: Some(recipe.into()), ..WavNotes::default() };
+        write(&path, &[vec![0.5, -0.5]], 8_000, SampleFormat::Pcm16, &notes).unwrap();
+        assert_eq!(hound::WavReader::open(&path).unwrap().duration(), 2, "{recipe}");
+        assert_eq!(read_recipe(&path).unwrap().as_deref(), Some(recipe));
+    }
+}

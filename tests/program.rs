@@ -409,3 +409,49 @@ fn step_gives_the_prediction_that_pytorch_gives() {
     let error = norm(&mut ours.iter().zip(&theirs).map(|(a, b)| a - b)) / norm(&mut theirs.iter().copied());
     assert!(error < 1e-4, "{error:e}");
 }
+
+/// What was drawn before Ctrl-C is there, and it is said how much that is.
+#[test]
+fn ctrl_c_keeps_the_samples_that_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(train_tiny(folder, "--data songs --steps 2 --out runs/a").output().unwrap());
+    let mut command = program(folder);
+    command.args("sample --checkpoint runs/a --count 100000 --out music".split_whitespace());
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !folder.join("music/sample-7.wav").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no batch in a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
+    assert!(text(&output).contains("of 100000 samples are in music"), "{}", text(&output));
+    fs::write(folder.join("file"), "").unwrap();
+    bad(run(folder, "sample --checkpoint runs/a --count 1 --out file/music"), 1, &["file/music"]);
+    bad(
+        run(folder, "sample --checkpoint runs/a --count 18446744073709551615 --out o"),
+        2,
+        &["--count", "at most"],
+    );
+}
+
+#[test]
+fn a_folder_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(run(folder, "prepare songs --out mine"));
+    let lock = fs::File::options().write(true).open(folder.join("mine/.lock")).unwrap();
+    lock.lock().unwrap();
+    bad(run(folder, "prepare songs --out mine"), 1, &["mine", "in use by another dit-engine"]);
+    drop(lock);
+    good(run(folder, "prepare songs --out mine"));
+    fs::create_dir_all(folder.join("runs/a")).unwrap();
+    let lock = fs::File::create(folder.join("runs/a/.lock")).unwrap();
+    lock.lock().unwrap();
+    let busy = train_tiny(folder, "--data mine --steps 2 --out runs/a").output().unwrap();
+    bad(busy, 1, &["runs/a", "in use by another dit-engine"]);
+}

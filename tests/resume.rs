@@ -162,6 +162,12 @@ fn resuming_is_bit_exact_for_the_seeds_block() {
     compare("seed", "learned", &[7]);
 }
 
+/// Ctrl-C during the last step: it is done, but its samples are not, and the run is not over without them.
+#[test]
+fn samples_that_the_last_step_owes_are_made_on_resume() {
+    compare("seed", "learned", &[STEPS]);
+}
+
 /// kill -9 after the checkpoint of step 5: the log has later steps, which are forgotten and done again.
 #[test]
 fn a_killed_run_goes_on_from_its_last_checkpoint() {

@@ -102,7 +102,7 @@ pub fn read_recipe(path: &Path) -> Result<Option<String>> {
             file.read_exact(&mut recipe).map_err(Error::io("read", path))?;
             let recipe =
                 String::from_utf8(recipe).map_err(|_| Error::format(path, "its recipe is not UTF-8"))?;
-            return Ok(Some(recipe));
+            return Ok(Some(recipe.trim_end().to_string()));
         }
         let next = i64::from(bytes) + i64::from(bytes & 1);
         file.seek(SeekFrom::Current(next)).map_err(Error::io("read", path))?;
@@ -133,7 +133,9 @@ impl WavNotes {
             append_chunk(&mut chunks, b"LIST", &info);
         }
         if let Some(recipe) = &self.recipe {
-            append_chunk(&mut chunks, RECIPE_CHUNK, recipe.as_bytes());
+            // An even length, in JSON's own white space: some readers forget the byte behind an odd chunk.
+            let padding = if recipe.len().is_multiple_of(2) { "" } else { " " };
+            append_chunk(&mut chunks, RECIPE_CHUNK, [recipe, padding].concat().as_bytes());
         }
         chunks
     }

@@ -11,7 +11,7 @@ pub mod train;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
@@ -109,7 +109,7 @@ pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Prepare(args) => prepare::run(&args, &STOP),
         Command::Train(args) => return train::run(&args, &STOP),
-        Command::Sample(args) => sample::run(&args, &STOP),
+        Command::Sample(args) => return sample::run(&args, &STOP),
         Command::Inspect(args) => inspect::run(&args),
         Command::Preset(args) => preset::run(&args),
         Command::Step(args) => step::run(&args),
@@ -138,6 +138,17 @@ pub fn with_typed_key(error: Error) -> Error {
         None => key,
     };
     Error::Config { key, problem }
+}
+
+/// A path as a shell takes it: in quotes where it has to be.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// Prints to stdout. A pipe that nobody reads any more is no failure; a full disk is.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use dit_engine::Error;
 use dit_engine::audio::Normalizer;
 use dit_engine::backend::Backend;
 use dit_engine::config::{Config, SamplerKind};
@@ -12,14 +13,17 @@ use dit_engine::cpu::Cpu;
 use dit_engine::diffusion::sampler::{self, Model};
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
-use dit_engine::render::{Recipe, Renderer, complaints};
+use dit_engine::files::create_folder;
+use dit_engine::render::{Recipe, Renderer, Written, complaints, write_overview};
 use dit_engine::train::checkpoint::{self, Checkpoint};
 use dit_engine::train::optimizer::State;
 
-use super::{Device, at_least_one, progress};
+use super::{Device, Usage, at_least_one, print, progress};
 
 /// Images drawn in one batch, at most: bounds memory, and keeps the progress bar moving.
 const BATCH: usize = 8;
+/// Pictures on the overview, at most.
+const OVERVIEW: usize = 64;
 
 /// Make music with a trained model: a WAV and a PNG for each sample, the recipe inside the WAV
 #[derive(Args, Debug)]
@@ -58,45 +62,115 @@ enum SamplerArg {
     Ddim,
 }
 
-/// Draws, renders and writes.
-pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<()> {
-    at_least_one("--count", args.count)?;
+/// Draws, renders and writes, a batch at a time; the exit code is 130 when Ctrl-C came before the last one.
+pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<u8> {
+    check_count(args.count)?;
     let path = super::data::checkpoint_path(&args.checkpoint)?;
     let checkpoint = Checkpoint::load(&path)?;
     let config = sampling_config(args, &checkpoint.config)?;
     let normalizer = Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() };
-    let renderer = Renderer::new(&config.data, normalizer)?;
-    let hash = checkpoint::short_hash(&path)?;
     let (Device::Auto | Device::Cpu) = args.device;
     let backend = Cpu::new();
-    let images = draw(args, &backend, &config, &checkpoint, stop)?;
-    let recipe = |number: usize| {
-        Some(Recipe {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            checkpoint: hash.clone(),
-            step: checkpoint.step,
-            seed: args.seed,
-            number: number as u64,
-            sampler: format!("{:?}", config.sample.sampler).to_lowercase(),
-            sampler_steps: config.sample.steps,
-            clip: config.sample.clip,
-            ema: !args.raw_weights,
-            device: backend.name(),
-            config: config.to_toml(),
-        })
+    let session = Session {
+        args,
+        renderer: Renderer::new(&config.data, normalizer)?,
+        hash: checkpoint::short_hash(&path)?,
+        step: checkpoint.step,
+        device: backend.name(),
+        config: &config,
     };
-    let written = renderer.write(&args.out, "sample", &images, &recipe)?;
-    for sample in &written {
-        println!(
-            "{}  {:.1} dBFS, peak {:.2}",
-            sample.wav.display(),
-            sample.check.rms_dbfs,
-            sample.check.peak
-        );
+    // An unwritable folder is found out before the work, not after it.
+    create_folder(&args.out)?;
+    let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
+    let written = session.write_all(&backend, weights, stop)?;
+    if written < args.count {
+        eprintln!("stopped: {written} of {} samples are in {}", args.count, args.out.display());
+        return Ok(130);
     }
-    for complaint in complaints(&written) {
-        eprintln!("warning: {complaint}");
+    Ok(0)
+}
+
+/// More than this many files nobody wants in a folder.
+const MOST: usize = 1_000_000;
+
+fn check_count(count: usize) -> Result<()> {
+    at_least_one("--count", count)?;
+    if count > MOST {
+        bail!(Usage(format!("--count: is {count}; it must be at most {MOST}")));
     }
+    Ok(())
+}
+
+/// What all samples of a call have in common.
+struct Session<'a> {
+    args: &'a SampleArgs,
+    renderer: Renderer,
+    hash: String,
+    step: u64,
+    device: String,
+    config: &'a Config,
+}
+
+impl Session<'_> {
+    /// Writes each batch when it is drawn; how many samples there are in the end.
+    fn write_all(&self, backend: &Cpu, weights: &[f32], stop: &AtomicBool) -> Result<usize> {
+        let SampleArgs { count, out, seed, .. } = self.args;
+        let dit = Dit::new(&self.config.model)?;
+        let state = State::<Cpu>::new(backend, weights)?;
+        let model = Model { backend, dit: &dit, weights: &state.weights };
+        let diffusion = &self.config.diffusion;
+        let path = sampler::path(&Schedule::new(diffusion), diffusion, &self.config.sample);
+        let bar = progress::bar(*count as u64 * path.len() as u64, "sampling");
+        let mut pictures = Vec::new();
+        for first in (0..*count).step_by(BATCH) {
+            let part = BATCH.min(count - first);
+            let mut tell = |done: usize| {
+                bar.set_position((first * path.len() + done * part) as u64);
+                !stop.load(Ordering::Relaxed)
+            };
+            let images = match sampler::draw(&model, &path, *seed, first as u64, part, &mut tell) {
+                Err(Error::Interrupted) => {
+                    bar.finish_and_clear();
+                    return Ok(first);
+                }
+                images => images?,
+            };
+            let (written, new) = self
+                .renderer
+                .write_some(out, "sample", first, &images, &|number| Some(self.recipe(number)))?;
+            pictures.extend(new.into_iter().take(OVERVIEW.saturating_sub(pictures.len())));
+            bar.suspend(|| tell_of(&written))?;
+        }
+        bar.finish_and_clear();
+        write_overview(out, "sample", &pictures)?;
+        Ok(*count)
+    }
+
+    fn recipe(&self, number: usize) -> Recipe {
+        let sample = &self.config.sample;
+        Recipe {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            checkpoint: self.hash.clone(),
+            step: self.step,
+            seed: self.args.seed,
+            number: number as u64,
+            sampler: format!("{:?}", sample.sampler).to_lowercase(),
+            sampler_steps: sample.steps,
+            clip: sample.clip,
+            ema: !self.args.raw_weights,
+            device: self.device.clone(),
+            config: self.config.to_toml(),
+        }
+    }
+}
+
+/// A line a sample, and what is wrong with it.
+fn tell_of(written: &[Written]) -> Result<()> {
+    for sample in written {
+        let (path, check) = (sample.wav.display(), &sample.check);
+        print(format!("{path}  {:.1} dBFS, peak {:.2}\n", check.rms_dbfs, check.peak))?;
+    }
+    complaints(written).iter().for_each(|complaint| eprintln!("warning: {complaint}"));
     Ok(())
 }
 
@@ -112,30 +186,4 @@ fn sampling_config(args: &SampleArgs, stored: &Config) -> Result<Config> {
     };
     config.check()?;
     Ok(config)
-}
-
-fn draw(
-    args: &SampleArgs,
-    backend: &Cpu,
-    config: &Config,
-    checkpoint: &Checkpoint,
-    stop: &AtomicBool,
-) -> Result<Vec<f32>> {
-    let dit = Dit::new(&config.model)?;
-    let host = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
-    let state = State::<Cpu>::new(backend, host)?;
-    let model = Model { backend, dit: &dit, weights: &state.weights };
-    let path = sampler::path(&Schedule::new(&config.diffusion), &config.diffusion, &config.sample);
-    let bar = progress::bar((args.count * path.len()) as u64, "sampling");
-    let mut images = Vec::with_capacity(args.count * dit.image_len());
-    for first in (0..args.count).step_by(BATCH) {
-        let count = BATCH.min(args.count - first);
-        let mut tell = |done: usize| {
-            bar.set_position((first * path.len() + done * count) as u64);
-            !stop.load(Ordering::Relaxed)
-        };
-        images.extend(sampler::draw(&model, &path, args.seed, first as u64, count, &mut tell)?);
-    }
-    bar.finish_and_clear();
-    Ok(images)
 }

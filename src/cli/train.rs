@@ -16,7 +16,7 @@ use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
 
-use super::{ConfigArgs, Device, Usage, at_least_one, data, progress};
+use super::{ConfigArgs, Device, Usage, at_least_one, data, progress, quoted};
 
 /// Train a model; without --data on a small corpus that the program composes itself
 ///
@@ -218,7 +218,7 @@ fn announce(backend: &Cpu, job: &Job) -> Result<()> {
     cost::check_fits(&cost, config)?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));
     eprintln!("data:   {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());
-    eprintln!("device: {}", backend.name());
+    eprintln!("device: {}, {} threads", backend.name(), Cpu::threads());
     eprintln!("model:  {}", Estimate::measure(backend, config, &cost)?);
     match resume {
         Some(from) => eprintln!("run:    {}, going on at step {}", folder.display(), from.step),
@@ -231,13 +231,13 @@ fn report(folder: &Path, summary: &RunSummary) -> Result<u8> {
     let checkpoint = summary.checkpoint.display();
     if summary.interrupted {
         eprintln!("stopped at step {}, saved in {checkpoint}", summary.steps);
-        eprintln!("go on with: dit-engine train --resume --out {}", folder.display());
+        eprintln!("go on with: dit-engine train --resume --out {}", quoted(folder));
         return Ok(130);
     }
     if let Some(loss) = summary.best_loss {
         eprintln!("done: {} steps, best validation loss {loss:.4}", summary.steps);
     }
     eprintln!("listen to:  {}", folder.join("samples").display());
-    eprintln!("make more:  dit-engine sample --checkpoint {checkpoint} --out music");
+    eprintln!("make more:  dit-engine sample --checkpoint {} --out music", quoted(&summary.checkpoint));
     Ok(0)
 }

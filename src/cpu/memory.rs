@@ -66,9 +66,9 @@ impl Drop for Buffer {
     }
 }
 
-/// "CPU (AVX2, 2 threads)": what the kernels found at run time.
+/// "CPU (AVX2)": what the kernels found at run time.
 pub fn describe_machine() -> String {
-    format!("CPU ({}, {} threads)", instruction_set(), rayon::current_num_threads())
+    format!("CPU ({})", instruction_set())
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -41,6 +41,11 @@ impl Cpu {
         Self::default()
     }
 
+    /// Threads that kernels run on.
+    pub fn threads() -> usize {
+        rayon::current_num_threads()
+    }
+
     /// A CPU whose fresh buffers are filled with NaN, so that a kernel that reads what it should have
     /// written is seen. For tests.
     pub fn poisoned() -> Self {

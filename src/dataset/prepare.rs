@@ -24,7 +24,7 @@ use super::summary::Summary;
 use super::table::Problem;
 use super::text::printable;
 use crate::error::{Error, Result};
-use crate::files::create_folder;
+use crate::files::{create_folder, lock_folder};
 
 /// What to prepare, and how.
 #[derive(Clone, Debug)]
@@ -83,6 +83,7 @@ pub fn prepare(options: &PrepareOptions, stop: &AtomicBool, progress: &dyn Progr
     let Collection { tracks, mut problems, warnings } =
         collect(&options.sources, options.caption_column.as_deref())?;
     refuse_if_strict(options, &problems)?;
+    let _alone = lock_folder(&options.out)?;
     let known = open_folder(options, shape)?;
 
     progress.begin(Phase::Identify, tracks.len(), tracks.iter().map(|track| track.bytes).sum());

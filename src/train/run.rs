@@ -21,7 +21,7 @@ use crate::diffusion::sampler::{self, Model};
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::{Error, Result};
-use crate::files::{create_folder, write_bytes_atomic};
+use crate::files::{create_folder, lock_folder, write_bytes_atomic};
 use crate::render::{Renderer, Written};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::journal::{Journal, StepLog};
@@ -63,7 +63,7 @@ pub struct RunOptions<'a> {
 pub struct RunSummary {
     /// Steps done in all.
     pub steps: u64,
-    /// Whether `stop` ended it early.
+    /// Whether `stop` ended it early, before the last step or before its samples.
     pub interrupted: bool,
     /// Lowest validation loss.
     pub best_loss: Option<f64>,
@@ -82,6 +82,7 @@ pub fn train<B: Backend>(
     observer: &mut dyn Observer,
 ) -> Result<RunSummary> {
     let stop = options.stop;
+    let _alone = lock_folder(options.folder)?;
     let mut run = Run::start(backend, options)?;
     let mut batches = Batches::new(run.dataset.clone(), run.plan(), run.step)?;
     let steps = run.config.train.steps;
@@ -106,7 +107,7 @@ pub fn train<B: Backend>(
             run.save("last", observer)?;
         }
     }
-    let interrupted = run.step < steps;
+    let interrupted = run.step < steps || run.owes_samples();
     let checkpoint = run.save("last", observer)?;
     Ok(RunSummary { steps: run.step, interrupted, best_loss: run.best_loss, checkpoint })
 }
@@ -244,9 +245,10 @@ impl<'a, B: Backend> Run<'a, B> {
         self.folder.join("samples").join(format!("step-{:06}", self.step))
     }
 
-    /// Whether Ctrl-C came between the step that this run resumes from and its samples.
+    /// Whether Ctrl-C came between the step that was done last and its samples.
     fn owes_samples(&self) -> bool {
-        let due = self.step > 0 && self.step.is_multiple_of(self.config.train.sample_every);
+        let train = &self.config.train;
+        let due = self.step > 0 && (self.step.is_multiple_of(train.sample_every) || self.step == train.steps);
         due && !self.sample_folder().exists()
     }
 
