@@ -2,5 +2,9 @@
 
 pub mod checks;
 pub mod isa;
+pub mod lower;
+pub mod machine;
 pub mod model;
+pub mod module;
+pub mod program;
 pub mod ptx;

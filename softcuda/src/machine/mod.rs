@@ -1,0 +1,29 @@
+//! The machine: runs a kernel's blocks on the threads of the host.
+//!
+//! | | |
+//! |---|---|
+//! | `grid` | a launch: blocks over worker threads, time slices, deadlocks, what comes out |
+//! | `block`, `barriers` | the warps of a block and what they wait at |
+//! | `warp` | lanes that part and meet |
+//! | `context` | what an instruction sees |
+//! | `registers`, `simd` | 32 lanes a register, loops over them |
+//! | `memory`, `access`, `asynchronous` | allocations; loads and stores of all state spaces; `cp.async` |
+//! | `shadow`, `order`, `races` | who accessed what, and what happened before what |
+//! | `traffic` | sectors and bank conflicts |
+
+pub mod access;
+pub mod asynchronous;
+pub mod barriers;
+pub mod block;
+pub mod context;
+pub mod grid;
+pub mod memory;
+pub mod order;
+mod races;
+pub mod registers;
+pub mod shadow;
+pub mod simd;
+pub mod traffic;
+pub mod warp;
+
+pub use grid::{Launch, Outcome, Touched, run};
