@@ -8,6 +8,7 @@
 use crate::model::counters::Class;
 use crate::ptx::ast;
 
+pub mod integer;
 #[cfg(test)]
 pub mod testing;
 
