@@ -12,6 +12,7 @@ use crate::ptx::ast;
 
 pub mod data;
 pub mod memory;
+pub mod integer;
 #[cfg(test)]
 pub mod testing;
 
