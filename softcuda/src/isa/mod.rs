@@ -8,6 +8,8 @@
 use crate::model::counters::Class;
 use crate::ptx::ast;
 
+pub mod tensor;
+
 #[cfg(test)]
 pub mod testing;
 
