@@ -9,7 +9,6 @@ use super::Lanes;
 use super::convert::{bits_of_single, half_from_single, single_from_half};
 use super::inputs::Input;
 use pulp::{Arch, NullaryFnOnce};
-use std::array::from_fn;
 
 /// 8 x 8 sums. Column `2 t + i` stands at `4 i + t`, so that neighbours in memory are neighbours in a register of C.
 pub type Block<T> = [[T; 8]; 8];
@@ -39,9 +38,20 @@ pub trait Arithmetic: Copy {
 
 /// The sums in a block's two registers, which hold an element each.
 #[inline(always)]
-fn gather<W: Copy, T>(c: &[&Lanes<W>], block: usize, from: impl Fn(W) -> T) -> Block<T> {
-    let pair = [c[2 * block], c[2 * block + 1]];
-    from_fn(|group| from_fn(|place| from(pair[place / 4][4 * group + place % 4])))
+fn gather<W: Copy, T: Copy + Default>(c: &[&Lanes<W>], block: usize, from: impl Fn(W) -> T) -> Block<T> {
+    arrange([c[2 * block], c[2 * block + 1]], from)
+}
+
+/// A block of sums from the elements in the even columns and those in the odd ones.
+#[inline(always)]
+fn arrange<W: Copy, T: Copy + Default>(columns: [&Lanes<W>; 2], from: impl Fn(W) -> T) -> Block<T> {
+    let mut sums = Block::default();
+    for group in 0..8 {
+        for place in 0..8 {
+            sums[group][place] = from(columns[place / 4][4 * group + place % 4]);
+        }
+    }
+    sums
 }
 
 /// The reverse of [`gather`]: each word from its sum and the word there.
@@ -82,10 +92,13 @@ impl Arithmetic for Single {
         if !self.from_half {
             return gather(c, block, f32::from_bits);
         }
-        let register = c[block];
-        let parts: [Lanes<f32>; 2] =
-            from_fn(|part| from_fn(|lane| single_from_half(register[lane] >> (16 * part))));
-        from_fn(|group| from_fn(|place| parts[place / 4][4 * group + place % 4]))
+        let mut columns = [[0.0; 32]; 2];
+        for (part, column) in columns.iter_mut().enumerate() {
+            for lane in 0..32 {
+                column[lane] = single_from_half(c[block][lane] >> (16 * part));
+            }
+        }
+        arrange([&columns[0], &columns[1]], |sum| sum)
     }
 
     #[inline(always)]
@@ -98,7 +111,12 @@ impl Arithmetic for Single {
         if !self.to_half {
             return scatter(sums, d, block, |sum, _, _| bits_of_single(sum));
         }
-        let halves: Block<u32> = from_fn(|group| from_fn(|place| half_from_single(sums[group][place])));
+        let mut halves = Block::default();
+        for group in 0..8 {
+            for place in 0..8 {
+                halves[group][place] = half_from_single(sums[group][place]);
+            }
+        }
         for group in 0..8 {
             for thread in 0..4 {
                 d[block][4 * group + thread] = halves[group][thread] | halves[group][4 + thread] << 16;
@@ -241,16 +259,31 @@ where
     /// A register of A, widened.
     #[inline(always)]
     fn unpack_left(&self, register: &Lanes<S::Word>) -> [Lanes<S::Value>; PARTS] {
-        from_fn(|part| from_fn(|lane| self.left.part(register[lane], part)))
+        let mut parts = [[S::Value::default(); 32]; PARTS];
+        for (part, values) in parts.iter_mut().enumerate() {
+            for lane in 0..32 {
+                values[lane] = self.left.part(register[lane], part);
+            }
+        }
+        parts
     }
 
     /// A register of B, widened and transposed: for each thread and part, that is row, the 8 columns as in [`Block`].
     #[inline(always)]
     fn unpack_right(&self, register: &Lanes<S::Word>) -> [[[S::Value; 8]; PARTS]; 4] {
-        from_fn(|thread| {
-            let words: [S::Word; 8] = from_fn(|place| register[4 * (2 * (place % 4) + place / 4) + thread]);
-            from_fn(|part| from_fn(|place| self.right.part(words[place], part)))
-        })
+        let mut rows = [[[S::Value::default(); 8]; PARTS]; 4];
+        for (thread, rows) in rows.iter_mut().enumerate() {
+            let mut words = [S::Word::default(); 8];
+            for (place, word) in words.iter_mut().enumerate() {
+                *word = register[4 * (2 * (place % 4) + place / 4) + thread];
+            }
+            for (part, row) in rows.iter_mut().enumerate() {
+                for place in 0..8 {
+                    row[place] = self.right.part(words[place], part);
+                }
+            }
+        }
+        rows
     }
 }
 
@@ -265,7 +298,10 @@ where
     #[inline(always)]
     fn call(self) {
         for column in 0..self.columns {
-            let right: [_; STEPS] = from_fn(|step| self.unpack_right(self.b[column * STEPS + step]));
+            let mut right = [[[[S::Value::default(); 8]; PARTS]; 4]; STEPS];
+            for (step, right) in right.iter_mut().enumerate() {
+                *right = self.unpack_right(self.b[column * STEPS + step]);
+            }
             for row in 0..self.rows {
                 let block = column * self.rows + row;
                 let mut sums = self.arithmetic.start(self.c, block);
