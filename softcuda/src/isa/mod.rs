@@ -13,6 +13,8 @@ use crate::ptx::ast;
 pub mod data;
 pub mod memory;
 pub mod integer;
+pub mod tensor;
+
 #[cfg(test)]
 pub mod testing;
 
