@@ -47,82 +47,47 @@ pub fn decode_carry(instruction: &Instruction) -> Option<Carry> {
     if !reads && !writes {
         return None;
     }
-    let (function, ty) = match (&instruction.opcode[..3], rest) {
-        ("add", ["cc", ty] | [ty]) => (sum(ty)?, ty),
-        ("sub", ["cc", ty] | [ty]) => (difference(ty)?, ty),
-        ("mad", ["lo", "cc", ty] | ["lo", ty]) => (low_product(ty)?, ty),
-        ("mad", ["hi", "cc", ty] | ["hi", ty]) => (high_product(ty)?, ty),
+    let (operation, ty) = match (&instruction.opcode[..3], rest) {
+        ("add", ["cc", ty] | [ty]) => ("sum", *ty),
+        ("sub", ["cc", ty] | [ty]) => ("difference", *ty),
+        ("mad", [half @ ("lo" | "hi"), "cc", ty] | [half @ ("lo" | "hi"), ty]) => (*half, *ty),
         _ => return None,
     };
-    let inputs = if instruction.opcode.starts_with("mad") { 3 } else { 2 };
-    Some(Carry { inputs, bits: if ty.ends_with("64") { 64 } else { 32 }, reads, writes, function })
-}
-
-macro_rules! unsigned {
-    ($suffix:expr, $T:ident => $body:expr) => {
-        typed!($suffix, $T in ["u32" | "s32" => u32, "u64" | "s64" => u64] => $body)
+    let bits = match ty {
+        "u32" | "s32" => 32,
+        "u64" | "s64" => 64,
+        _ => return None,
     };
+    let inputs = if operation == "lo" || operation == "hi" { 3 } else { 2 };
+    Some(Carry { inputs, bits, reads, writes, function: function(operation, ty)? })
 }
 
-fn sum(ty: &str) -> Option<Function> {
-    unsigned!(ty, T => |a, b, _, carry| {
-        let (sum, carry) = (a as T).carrying(b as T, carry);
-        (u64::from(sum), carry)
+fn function(operation: &str, ty: &str) -> Option<Function> {
+    Some(match (operation, ty) {
+        ("sum", "u32" | "s32") => |a, b, _, carry| sum::<32>(a, b, carry),
+        ("sum", _) => |a, b, _, carry| sum::<64>(a, b, carry),
+        ("difference", "u32" | "s32") => |a, b, _, borrow| difference::<32>(a, b, borrow),
+        ("difference", _) => |a, b, _, borrow| difference::<64>(a, b, borrow),
+        ("lo", "u32" | "s32") => |a, b, c, carry| sum::<32>(a.wrapping_mul(b), c, carry),
+        ("lo", _) => |a, b, c, carry| sum::<64>(a.wrapping_mul(b), c, carry),
+        ("hi", "u32") => |a, b, c, carry| sum::<32>((a as u32).high(b as u32).into(), c, carry),
+        ("hi", "s32") => |a, b, c, carry| sum::<32>((a as i32).high(b as i32) as u64, c, carry),
+        ("hi", "u64") => |a, b, c, carry| sum::<64>(a.high(b), c, carry),
+        ("hi", "s64") => |a, b, c, carry| sum::<64>((a as i64).high(b as i64) as u64, c, carry),
+        _ => return None,
     })
 }
 
-fn difference(ty: &str) -> Option<Function> {
-    unsigned!(ty, T => |a, b, _, borrow| {
-        let (difference, borrow) = (a as T).borrowing(b as T, borrow);
-        (u64::from(difference), borrow)
-    })
+/// The sum of the lower bits, and whether it has more.
+fn sum<const BITS: u32>(a: u64, b: u64, carry: bool) -> (u64, bool) {
+    let mask = u64::MAX >> (64 - BITS);
+    let sum = u128::from(a & mask) + u128::from(b & mask) + u128::from(carry);
+    (sum as u64 & mask, sum >> BITS != 0)
 }
 
-fn low_product(ty: &str) -> Option<Function> {
-    unsigned!(ty, T => |a, b, c, carry| {
-        let (sum, carry) = (a as T).wrapping_mul(b as T).carrying(c as T, carry);
-        (u64::from(sum), carry)
-    })
+/// The difference of the lower bits, and whether it is negative.
+fn difference<const BITS: u32>(a: u64, b: u64, borrow: bool) -> (u64, bool) {
+    let mask = u64::MAX >> (64 - BITS);
+    let difference = i128::from(a & mask) - i128::from(b & mask) - i128::from(borrow);
+    (difference as u64 & mask, difference < 0)
 }
-
-fn high_product(ty: &str) -> Option<Function> {
-    match ty {
-        "u32" => Some(|a, b, c, carry| high_sum_32((a as u32).high(b as u32), c, carry)),
-        "s32" => Some(|a, b, c, carry| high_sum_32((a as i32).high(b as i32) as u32, c, carry)),
-        "u64" => Some(|a, b, c, carry| a.high(b).carrying(c, carry)),
-        "s64" => Some(|a, b, c, carry| ((a as i64).high(b as i64) as u64).carrying(c, carry)),
-        _ => None,
-    }
-}
-
-fn high_sum_32(high: u32, c: u64, carry: bool) -> (u64, bool) {
-    let (sum, carry) = high.carrying(c as u32, carry);
-    (sum.into(), carry)
-}
-
-/// One digit of a long addition or subtraction.
-trait Digit: Sized {
-    /// The sum and whether it is too large.
-    fn carrying(self, other: Self, carry: bool) -> (Self, bool);
-    /// The difference and whether it is negative.
-    fn borrowing(self, other: Self, borrow: bool) -> (Self, bool);
-}
-
-macro_rules! digit {
-    ($($ty:ty),+) => {
-        $(impl Digit for $ty {
-            fn carrying(self, other: $ty, carry: bool) -> ($ty, bool) {
-                let (sum, first) = self.overflowing_add(other);
-                let (sum, second) = sum.overflowing_add(carry.into());
-                (sum, first | second)
-            }
-            fn borrowing(self, other: $ty, borrow: bool) -> ($ty, bool) {
-                let (difference, first) = self.overflowing_sub(other);
-                let (difference, second) = difference.overflowing_sub(borrow.into());
-                (difference, first | second)
-            }
-        })+
-    };
-}
-
-digit!(u32, u64);

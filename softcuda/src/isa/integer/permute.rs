@@ -22,11 +22,11 @@ pub(super) fn decode<M: Maps>(suffixes: &[&str], maps: M) -> Option<M::Output> {
 /// copies of that byte's sign.
 #[inline(always)]
 fn permute(a: u32, b: u32, selector: u32) -> u32 {
-    let bytes = u64::from(b) << 32 | u64::from(a);
     (0..4).fold(0, |result, i| {
         let nibble = selector >> (4 * i);
-        let byte = (bytes >> (8 * (nibble & 7))) as u8;
-        let signs = ((byte as i8) >> 7) as u8;
-        result | u32::from(if nibble & 8 == 0 { byte } else { signs }) << (8 * i)
+        let word = if nibble & 4 == 0 { a } else { b };
+        let byte = (word >> (8 * (nibble & 3))) & 0xff;
+        let signs = (byte >> 7) * 0xff;
+        result | ((if nibble & 8 == 0 { byte } else { signs }) << (8 * i))
     })
 }

@@ -11,8 +11,9 @@ const OPERATORS: [(&str, Test); 6] = [
     ("ge", |a, b| a >= b),
 ];
 
-const LOGIC: [(&str, fn(bool, bool) -> bool); 3] =
-    [("and", |a, b| a && b), ("or", |a, b| a || b), ("xor", |a, b| a != b)];
+type Logic = fn(bool, bool) -> bool;
+
+const LOGIC: [(&str, Logic); 3] = [("and", |a, b| a && b), ("or", |a, b| a || b), ("xor", |a, b| a != b)];
 
 /// All comparisons there are: operator, type, what holds.
 fn comparisons() -> Vec<(&'static str, String, u32, bool, Test)> {

@@ -10,7 +10,9 @@ const OPERATIONS: [(&str, Operation); 5] = [
     ("vmax", |a, b| a.max(b)),
 ];
 
-const TESTS: [(&str, fn(i128, i128) -> bool); 6] = [
+type Test = fn(i128, i128) -> bool;
+
+const TESTS: [(&str, Test); 6] = [
     ("eq", |a, b| a == b),
     ("ne", |a, b| a != b),
     ("lt", |a, b| a < b),
