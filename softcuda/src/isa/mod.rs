@@ -5,15 +5,21 @@
 //! as a closure over [`Element`]s handed to a [`Maps`]; the interpreter's `Maps` makes a loop over 32 lanes of it, that
 //! of the tests calls it on the values of a table.
 
-use crate::lower::{Lowered, Lowerer};
+use crate::lower::{Emit, Lowered, Lowerer};
 use crate::machine::registers::{File, Registers, Source, blend};
 use crate::model::counters::Class;
 use crate::ptx::ast;
 
+pub mod async_copy;
+pub mod atomic;
+pub mod barrier;
+pub mod carry;
 pub mod data;
-pub mod memory;
 pub mod integer;
+pub mod matrix;
+pub mod memory;
 pub mod tensor;
+pub mod warp;
 
 #[cfg(test)]
 pub mod testing;
@@ -176,8 +182,23 @@ pub fn immediate(instruction: &ast::Instruction, index: usize) -> Option<i64> {
 /// Makes the steps of an instruction; `None` if no family knows it.
 pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
     type Family = fn(&mut Lowerer<'_>, &ast::Instruction) -> Option<Lowered>;
-    const FAMILIES: [Family; 2] = [data::lower, memory::lower];
+    const FAMILIES: [Family; 9] = [
+        data::lower,
+        memory::lower,
+        atomic::lower,
+        barrier::lower,
+        warp::lower,
+        matrix::lower,
+        async_copy::lower,
+        carry::lower,
+        plain,
+    ];
     FAMILIES.iter().find_map(|family| family(lowerer, instruction))
+}
+
+/// Instructions that do the same to every lane.
+fn plain(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
+    integer::decode(instruction, Emit { lowerer, instruction })
 }
 
 /// Calls of functions that the driver provides (`vprintf`, `__assertfail`); `None` for any other.

@@ -13,6 +13,7 @@ use crate::model::counters::Class;
 use crate::program::{Action, Gather, Kernel, Layout, Parameter, Special, Step};
 use crate::ptx::ast::{self, Position, Space, Type};
 
+pub use maps::Emit;
 pub use operands::{Base, Place};
 
 /// What a name stands for.

@@ -474,7 +474,11 @@ impl Context<'_> {
 
     // ---- shared ----
 
-    fn check_shared(&mut self, verb: &str, addresses: &[u64; 32], bytes: u32) -> Checked {
+    /// Bounds and alignment of accesses to shared memory; counts their passes.
+    ///
+    /// # Errors
+    /// What is outside or not aligned.
+    pub fn check_shared(&mut self, verb: &str, addresses: &[u64; 32], bytes: u32) -> Checked {
         let (_, high, bits) = span(addresses, self.mask);
         if bits & u64::from(bytes - 1) != 0 {
             return Err(self.misaligned(verb, Space::Shared, addresses, bytes, self.mask));
