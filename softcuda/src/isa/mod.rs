@@ -5,6 +5,9 @@
 //! as a closure over [`Element`]s handed to a [`Maps`]; the interpreter's `Maps` makes a loop over 32 lanes of it, that
 //! of the tests calls it on the values of a table.
 
+pub mod convert;
+pub mod float;
+
 use crate::model::counters::Class;
 use crate::ptx::ast;
 
