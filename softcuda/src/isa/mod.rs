@@ -14,7 +14,9 @@ pub mod async_copy;
 pub mod atomic;
 pub mod barrier;
 pub mod carry;
+pub mod convert;
 pub mod data;
+pub mod float;
 pub mod integer;
 pub mod matrix;
 pub mod memory;
@@ -199,6 +201,8 @@ pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Optio
 /// Instructions that do the same to every lane.
 fn plain(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
     integer::decode(instruction, Emit { lowerer, instruction })
+        .or_else(|| float::decode(instruction, Emit { lowerer, instruction }))
+        .or_else(|| convert::decode(instruction, Emit { lowerer, instruction }))
 }
 
 /// Calls of functions that the driver provides (`vprintf`, `__assertfail`); `None` for any other.
