@@ -190,21 +190,14 @@ fn bf16_is_rounded_correctly() {
     check_format::<Brain>("bf16", 8000);
 }
 
-/// Where rounding twice goes wrong: a sum just above the middle between two numbers.
+/// 17 * 17 lies between 288 and 290; what is added is far below what an f64 keeps of the sum.
 #[test]
-fn f16_fma_rounds_once() {
-    let lane = lane("fma.rn.f16 d, a, b, c");
-    // 1 + 2^-11 is a tie; 2^-24 * 2^-24 is far below what f64 keeps of the sum.
-    let (tie, one, tiny) = (0x1000, 0x3c00, 0x0001);
-    let half_ulp = lane(&[tie, one, one])[0];
-    assert_eq!(half_ulp, one);
-    // (1 + 2^-10) (1 - 2^-10) = 1 - 2^-20, plus 2^-11 ... compared with the tie below one.
-    assert_eq!(lane(&[0x3c01, 0x3bfe, tiny])[0], 0x3c00);
-    // 2048 * 1 + 1 is a tie between 2048 and 2050; the smallest product tips it.
-    assert_eq!(lane(&[tiny, tiny, 0x3c00])[0], 0x3c00);
-    let pair = super::lane("fma.rn.f16x2 d, a, b, c");
-    let inputs = [0x3c01_1000u64, 0x3bfe_3c00, 0x0001_3c00];
-    assert_eq!(pair(&inputs)[0], 0x3c00_3c00);
+fn bf16_fma_rounds_once() {
+    let lane = lane("fma.rn.bf16 d, a, b, c");
+    let (seventeen, tiny, below, above) = (0x4188, 0x0d80, 0x4390, 0x4391);
+    assert_eq!(lane(&[seventeen, seventeen, 0])[0], below);
+    assert_eq!(lane(&[seventeen, seventeen, tiny])[0], above);
+    assert_eq!(lane(&[seventeen, seventeen, tiny | 0x8000])[0], below);
 }
 
 #[test]
