@@ -11,7 +11,7 @@ fn to_odd(value: f64, error: f64) -> f64 {
     let bits = value.to_bits();
     let even = bits & 1 == 0;
     let outward = (error > 0.0) == (value > 0.0);
-    let inexact = error > 0.0 || error < 0.0;
+    let inexact = error.abs() > 0.0;
     let odd = if outward { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
     f64::from_bits(if inexact && even { odd } else { bits })
 }
@@ -131,10 +131,10 @@ impl Exact {
     /// The quotient, of significands of up to 53 bits; `other` is not zero.
     pub fn quotient(self, other: Exact) -> Exact {
         let a = self.normalised();
-        let inexact = a.significand % other.significand != 0;
+        let inexact = !a.significand.is_multiple_of(other.significand);
         Exact {
             negative: self.negative != other.negative,
-            significand: a.significand / other.significand | u128::from(inexact),
+            significand: (a.significand / other.significand) | u128::from(inexact),
             exponent: a.exponent - other.exponent,
         }
     }

@@ -128,6 +128,11 @@ pub trait Format: Copy + Send + Sync + 'static {
     /// A value of more precision, rounded.
     #[inline(always)]
     fn narrow(value: f64, rounding: Rounding) -> Self::Bits {
+        if Self::MANTISSA == Single::MANTISSA && rounding == Rounding::Nearest {
+            // An f32, which the processor rounds to.
+            let bits = (value as f32).to_bits().into();
+            return if value.is_nan() { Self::NAN } else { Self::Bits::from_bits(bits) };
+        }
         let bits = value.to_bits();
         let magnitude = bits & !Double::SIGN;
         let negative = bits & Double::SIGN != 0;

@@ -8,7 +8,7 @@ pub mod format;
 mod lift;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use super::Maps;
 use crate::ptx::ast;
