@@ -135,6 +135,10 @@ impl Work {
 pub trait Maps: Sized {
     /// What decoding gives.
     type Output;
+    /// What takes closures that are seldom run.
+    type Rare: Maps<Output = Self::Output>;
+    /// For instructions that no inner loop is made of: smaller code, called lane by lane.
+    fn rarely(self) -> Self::Rare;
     /// `d, a`
     fn map1<A: Element, R: Element>(
         self,
