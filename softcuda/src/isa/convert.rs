@@ -148,14 +148,14 @@ impl Conversion {
 
     /// From two f32, the first of which becomes the upper part.
     fn pair<D: Format<Bits = u32>, M: Maps>(self, maps: M) -> M::Output {
-        maps.map2(WORK, move |a: u32, b: u32| {
+        maps.rarely().map2(WORK, move |a: u32, b: u32| {
             join::<D>([self.apply::<Single, D>(b), self.apply::<Single, D>(a)])
         })
     }
 
     /// From a packed pair to another.
     fn halves<S: Format<Bits = u32>, D: Format<Bits = u32>, M: Maps>(self, maps: M) -> M::Output {
-        maps.map1(WORK, move |a: u32| join::<D>(split::<S>(a).map(|half| self.apply::<S, D>(half))))
+        maps.rarely().map1(WORK, move |a: u32| join::<D>(split::<S>(a).map(|half| self.apply::<S, D>(half))))
     }
 
     /// To an f8 format.
@@ -237,7 +237,7 @@ fn integers<M: Maps>(maps: M, to: Integer, from: Integer, sat: bool) -> Option<M
     /// From operands and to results of these widths.
     fn between<A: Element, R: Element, M: Maps>(maps: M, to: Integer, from: Integer, sat: bool) -> M::Output {
         if sat {
-            maps.map1(WORK, move |a: A| R::from_bits(to.clamp(from.value(a.to_bits()))))
+            maps.rarely().map1(WORK, move |a: A| R::from_bits(to.clamp(from.value(a.to_bits()))))
         } else {
             maps.map1(WORK, move |a: A| R::from_bits(from.extend(a.to_bits()) & to.mask()))
         }
@@ -268,9 +268,9 @@ fn float_to_integer<M: Maps>(
         // NaN gives zero, or where either type has 64 bits the integer with only its highest bit set.
         let nan = if wide || S::MANTISSA == Double::MANTISSA { 1 << (to.bits - 1) } else { 0 };
         if wide {
-            maps.map1(WORK, move |a: S::Bits| to.of_float(conversion.open::<S>(a), nan))
+            maps.rarely().map1(WORK, move |a: S::Bits| to.of_float(conversion.open::<S>(a), nan))
         } else {
-            maps.map1(WORK, move |a: S::Bits| to.of_float(conversion.open::<S>(a), nan) as u32)
+            maps.rarely().map1(WORK, move |a: S::Bits| to.of_float(conversion.open::<S>(a), nan) as u32)
         }
     }
     let conversion = Conversion { integral: Some(rounding), flush: ftz, modes: Modes::PLAIN, finite: false };
@@ -295,13 +295,13 @@ fn integer_to_float<M: Maps>(maps: M, to: Type, from: Integer, modes: Modes) -> 
     /// To a format.
     fn convert<D: Format, M: Maps>(maps: M, from: Integer, modes: Modes) -> M::Output {
         if from.bits == 64 {
-            maps.map1(WORK, move |a: u64| {
+            maps.rarely().map1(WORK, move |a: u64| {
                 let value = from.value(a);
                 let exact = Exact::integer(value < 0, value.unsigned_abs() as u64);
                 modes.close::<D>(exact.round::<D>(modes.rounding))
             })
         } else {
-            maps.map1(WORK, move |a: u32| {
+            maps.rarely().map1(WORK, move |a: u32| {
                 let value = from.extend(a.into()).cast_signed() as f64;
                 modes.close::<D>(D::narrow(value, modes.rounding))
             })
@@ -367,9 +367,9 @@ fn decode_pack<M: Maps>(suffixes: &[String], maps: M) -> Option<M::Output> {
         clamp(b) | clamp(a) << bits
     };
     match (bits, rest) {
-        (16, []) => Some(maps.map2(WORK, move |a: u32, b: u32| both(a, b) as u32)),
+        (16, []) => Some(maps.rarely().map2(WORK, move |a: u32, b: u32| both(a, b) as u32)),
         (2 | 4 | 8, [c]) if c == "b32" => Some(
-            maps.map3(WORK, move |a: u32, b: u32, c: u32| (both(a, b) | u64::from(c) << (2 * bits)) as u32),
+            maps.rarely().map3(WORK, move |a: u32, b: u32, c: u32| (both(a, b) | u64::from(c) << (2 * bits)) as u32),
         ),
         _ => None,
     }

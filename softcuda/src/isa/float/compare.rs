@@ -118,7 +118,7 @@ fn predicates<F: Format, M: Maps>(
             let holds = plain(a, b);
             (holds, !holds)
         }),
-        None => maps.compare2(work, move |a: F::Bits, b: F::Bits| {
+        None => maps.rarely().compare2(work, move |a: F::Bits, b: F::Bits| {
             let holds = general(a, b);
             (holds, !holds)
         }),
@@ -135,11 +135,11 @@ fn pair_predicates<F: Format<Bits = u32>, M: Maps>(
     let work = Work::of(Class::Predicate);
     let halves = move |a: u32, b: u32| comparison.of_pairs::<F>(modes, a, b);
     match combination {
-        Some(combination) => maps.compare3(work, move |a: u32, b: u32, c| {
+        Some(combination) => maps.rarely().compare3(work, move |a: u32, b: u32, c| {
             let [low, high] = halves(a, b);
             (combination.of(low, c), combination.of(high, c))
         }),
-        None => maps.compare2(work, move |a: u32, b: u32| halves(a, b).into()),
+        None => maps.rarely().compare2(work, move |a: u32, b: u32| halves(a, b).into()),
     }
 }
 
@@ -167,11 +167,11 @@ fn outcomes<A: Element, M: Maps>(
     let work = Work::of(Class::Predicate);
     let write = move |p: bool, q: bool| (if p { low } else { 0 }) | (if q { high } else { 0 });
     match combination {
-        Some(combination) => maps.map3(work, move |a: A, b: A, c: bool| {
+        Some(combination) => maps.rarely().map3(work, move |a: A, b: A, c: bool| {
             let [p, q] = outcomes(a, b);
             write(combination.of(p, c), combination.of(q, c))
         }),
-        None => maps.map2(work, move |a: A, b: A| {
+        None => maps.rarely().map2(work, move |a: A, b: A| {
             let [p, q] = outcomes(a, b);
             write(p, q)
         }),
@@ -258,7 +258,7 @@ fn testp<F: Format, M: Maps>(instruction: &ast::Instruction, maps: M) -> Option<
         "subnormal" => (false, true, false, false, false),
         _ => return None,
     };
-    Some(maps.map1(Work::of(Class::Predicate), move |a: F::Bits| {
+    Some(maps.rarely().map1(Work::of(Class::Predicate), move |a: F::Bits| {
         let magnitude = a & !F::SIGN;
         match magnitude.cmp(&F::INFINITY) {
             Ordering::Greater => nan,
@@ -274,14 +274,14 @@ fn testp<F: Format, M: Maps>(instruction: &ast::Instruction, maps: M) -> Option<
 fn slct<A: Element, M: Maps>(maps: M, modes: Modes, float: bool) -> M::Output {
     let work = Work::of(Class::Integer);
     if float {
-        maps.map3(
+        maps.rarely().map3(
             work,
             move |a: A, b: A, c: u32| {
                 if Single::value(modes.open::<Single>(c)) >= 0.0 { a } else { b }
             },
         )
     } else {
-        maps.map3(work, move |a: A, b: A, c: u32| if c as i32 >= 0 { a } else { b })
+        maps.rarely().map3(work, move |a: A, b: A, c: u32| if c as i32 >= 0 { a } else { b })
     }
 }
 

@@ -60,7 +60,7 @@ macro_rules! lift {
                 match modes {
                     Modes::PLAIN => maps.$map(work, move |$($operand),+| lane(Modes::PLAIN, $($operand),+)),
                     Modes::FTZ => maps.$map(work, move |$($operand),+| lane(Modes::FTZ, $($operand),+)),
-                    _ => maps.$map(work, move |$($operand),+| lane(modes, $($operand),+)),
+                    _ => maps.rarely().$map(work, move |$($operand),+| lane(modes, $($operand),+)),
                 }
             }
             /// The same, for packed pairs.
@@ -81,14 +81,14 @@ macro_rules! lift {
                 };
                 match modes {
                     Modes::PLAIN => maps.$map(work, move |$($operand),+| lane(Modes::PLAIN, $($operand),+)),
-                    _ => maps.$map(work, move |$($operand),+| lane(modes, $($operand),+)),
+                    _ => maps.rarely().$map(work, move |$($operand),+| lane(modes, $($operand),+)),
                 }
             }
             Some(match ty {
                 Type::F32 => variants::<Single, M>(maps, modes, work, operation),
                 Type::F64 => variants::<Double, M>(maps, modes, work, operation),
-                Type::F16 => variants::<Half, M>(maps, modes, work, operation),
-                Type::Bf16 => variants::<Brain, M>(maps, modes, work, operation),
+                Type::F16 => variants::<Half, M::Rare>(maps.rarely(), modes, work, operation),
+                Type::Bf16 => variants::<Brain, M::Rare>(maps.rarely(), modes, work, operation),
                 Type::F16x2 => pairs::<Half, M>(maps, modes, work, operation),
                 Type::Bf16x2 => pairs::<Brain, M>(maps, modes, work, operation),
                 _ => return None,
