@@ -369,7 +369,8 @@ fn decode_pack<M: Maps>(suffixes: &[String], maps: M) -> Option<M::Output> {
     match (bits, rest) {
         (16, []) => Some(maps.rarely().map2(WORK, move |a: u32, b: u32| both(a, b) as u32)),
         (2 | 4 | 8, [c]) if c == "b32" => Some(
-            maps.rarely().map3(WORK, move |a: u32, b: u32, c: u32| (both(a, b) | u64::from(c) << (2 * bits)) as u32),
+            maps.rarely()
+                .map3(WORK, move |a: u32, b: u32, c: u32| (both(a, b) | u64::from(c) << (2 * bits)) as u32),
         ),
         _ => None,
     }

@@ -1,11 +1,12 @@
 //! The interpreter's [`Maps`]: what one lane does becomes a loop over 32.
 
+use super::operands::Destination;
 use super::{Lowered, Lowerer};
 use crate::isa::{Element, Maps, Work};
 use crate::machine::context::{Context, Flow};
 use crate::machine::registers::{File, Source};
 use crate::machine::simd::vectorised;
-use crate::program::Gather;
+use crate::program::{Action, Gather};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 /// An instruction about to become a step.
@@ -18,28 +19,29 @@ pub struct Emit<'l, 'a> {
 
 impl Emit<'_, '_> {
     fn source<A: Element>(&mut self, index: usize) -> Result<Source, String> {
+        self.source_in(index, A::FILE)
+    }
+
+    fn source_in(&mut self, index: usize, file: File) -> Result<Source, String> {
         let operand =
             self.instruction.operands.get(index).ok_or_else(|| "an operand is missing".to_string())?;
         // Constants are read as the type that the instruction names last.
         let ty = self.instruction.types().last().copied();
         // The addend of a widening multiplication is as wide as its result.
         let ty = ty.filter(|_| index < 3 || !self.instruction.has("wide"));
-        self.lowerer.source::<A>(operand, ty)
+        self.lowerer.source_in(operand, ty, file)
     }
 
-    fn finish<R: Element>(
-        self,
-        work: Work,
-        make: impl FnOnce(u32) -> Box<dyn Fn(&mut Context<'_>) -> Flow + Send + Sync>,
-    ) -> Lowered {
-        let name = self.instruction.full_name();
-        let destination =
-            self.instruction.operands.first().ok_or_else(|| "an operand is missing".to_string())?;
+    fn destination(&mut self, file: File) -> Result<Destination, String> {
+        let operand = self.instruction.operands.first().ok_or_else(|| "an operand is missing".to_string())?;
+        self.lowerer.destination(operand, file)
+    }
+
+    fn finish(self, work: Work, destination: Destination, action: Action) -> Lowered {
         let signed = matches!(self.instruction.types().first(), Some(Type::Signed(_)));
-        self.lowerer.into::<R>(destination, signed, |lowerer, slot| {
-            lowerer.emit(name, work, Gather::None, make(slot));
-            Ok(())
-        })
+        self.lowerer.emit(self.instruction.full_name(), work, Gather::None, action);
+        self.lowerer.fit(destination, signed);
+        Ok(())
     }
 
     /// The slots of `p|q`, or of `p` and one that nobody reads.
@@ -83,19 +85,20 @@ impl Emit<'_, '_> {
 macro_rules! map {
     ($self:ident, $work:ident, $f:ident, $result:ty, $($name:ident: $element:ty, $index:expr);+) => {{
         $(let $name = $self.source::<$element>($index)?;)+
-        $self.finish::<$result>($work, move |slot| {
-            Box::new(move |context| {
-                vectorised(#[inline(always)] || {
-                    $(let $name = <$element>::load(context.registers, $name);)+
-                    let mut results = [<$result>::default(); 32];
-                    for lane in 0..32 {
-                        results[lane] = $f($($name[lane]),+);
-                    }
-                    <$result>::store(context.registers, slot, &results, context.mask);
-                });
-                Flow::Next
-            })
-        })
+        let destination = $self.destination(<$result>::FILE)?;
+        let slot = destination.slot;
+        let action = Box::new(move |context: &mut Context<'_>| {
+            vectorised(#[inline(always)] || {
+                $(let $name = <$element>::load(context.registers, $name);)+
+                let mut results = [<$result>::default(); 32];
+                for lane in 0..32 {
+                    results[lane] = $f($($name[lane]),+);
+                }
+                <$result>::store(context.registers, slot, &results, context.mask);
+            });
+            Flow::Next
+        });
+        $self.finish($work, destination, action)
     }};
 }
 
@@ -203,7 +206,11 @@ impl Maps for Rare<'_, '_> {
         self
     }
 
-    fn map1<A: Element, R: Element>(self, work: Work, f: impl Fn(A) -> R + Copy + Send + Sync + 'static) -> Lowered {
+    fn map1<A: Element, R: Element>(
+        self,
+        work: Work,
+        f: impl Fn(A) -> R + Copy + Send + Sync + 'static,
+    ) -> Lowered {
         let erased: Box<dyn Fn(u64) -> u64 + Send + Sync> = Box::new(move |a| f(A::from_bits(a)).to_bits());
         let f = move |a: A| R::from_bits(erased(a.to_bits()));
         let mut this = self.0;
