@@ -314,7 +314,7 @@ fn a_pipe_in_place_of_a_file_is_refused_at_once() {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bad(child.wait_with_output().unwrap(), 1, &["pipe"]);
+        bad(child.wait_with_output().unwrap(), 1, &["pipe: is a pipe or a device"]);
     }
 }
 

@@ -9,7 +9,7 @@ use dit_engine::config::RepresentationConfig;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
 use dit_engine::dataset::demo::{DemoOptions, compose};
 use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
-use dit_engine::files::write_bytes_atomic;
+use dit_engine::files::{require_regular_file, write_bytes_atomic};
 use sha2::{Digest, Sha256};
 
 use super::{prepare as prepare_command, progress, with_typed_key};
@@ -128,8 +128,9 @@ pub fn latest_run(runs: &Path) -> Result<PathBuf> {
 /// A checkpoint file, or the last one of a run's folder.
 pub fn checkpoint_path(given: &Path) -> Result<PathBuf> {
     let path = if given.is_dir() { given.join("checkpoints/last.safetensors") } else { given.to_path_buf() };
-    if !path.is_file() {
+    if !path.exists() {
         bail!("--checkpoint: {} does not exist", path.display());
     }
+    require_regular_file(&path).context("--checkpoint")?;
     Ok(path)
 }

@@ -188,7 +188,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let norm = self.state.gradient_norm(self.backend);
         if !output.loss.is_finite() || !norm.is_finite() {
             tracing::debug!(step = self.step, loss = output.loss, norm, "not finite: replaying the step");
-            let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step);
+            let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step + 1);
             return Err(self.with_advice(error));
         }
         self.state.update(self.backend, adam_step(train, self.dit.layout(), self.step));
