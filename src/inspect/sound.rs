@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// Samples listened to, at most (25 minutes of stereo at 44.1 kHz): bounds memory.
 const SAMPLES_HEARD: u64 = 1 << 27;
 /// Facts of a recipe that are shown, in this order; the configuration would fill the screen.
-const RECIPE_KEYS: [&str; 8] =
-    ["version", "checkpoint", "step", "seed", "number", "sampler", "sampler_steps", "ema"];
+const RECIPE_KEYS: [&str; 9] =
+    ["version", "checkpoint", "weights", "step", "seed", "number", "sampler", "sampler_steps", "ema"];
 
 pub(super) fn inspect(path: &Path) -> Result<Report> {
     let mut report = Report::new("sound", path);
