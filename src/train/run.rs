@@ -90,7 +90,11 @@ pub fn train<B: Backend>(
         run.sample(stop, observer)?;
     }
     while run.step < steps && !stop.load(Ordering::Relaxed) {
-        let batch = batches.next_batch()?;
+        let batch = match batches.next_batch() {
+            Ok(batch) => batch,
+            // The data are at fault, not the model: what it has learned is kept.
+            Err(error) => return run.save("last", observer).and(Err(error)),
+        };
         let log = run.train_step(&batch, batches.wait_ms())?;
         observer.step(&log);
         let train = &run.config.train;
