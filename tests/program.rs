@@ -216,6 +216,7 @@ fn wrong_arguments_get_one_clear_line() {
     fails("train --data empty", &["no audio files found", "empty"]);
     fails("train --resume", &["--resume", "runs"]);
     fails("sample --checkpoint none --out o", &["--checkpoint", "none"]);
+    fails("sample --checkpoint empty --out o", &["--checkpoint", "empty", "no run's folder"]);
     fails("sample --checkpoint junk.safetensors --out o", &["junk.safetensors"]);
     fails("inspect junk.safetensors", &["junk.safetensors"]);
     fails("inspect nothing", &["nothing"]);

@@ -128,7 +128,11 @@ pub fn latest_run(runs: &Path) -> Result<PathBuf> {
 
 /// A checkpoint file, or the last one of a run's folder.
 pub fn checkpoint_path(given: &Path) -> Result<PathBuf> {
-    let path = if given.is_dir() { given.join("checkpoints/last.safetensors") } else { given.to_path_buf() };
+    let last = Path::new("checkpoints/last.safetensors");
+    let path = if given.is_dir() { given.join(last) } else { given.to_path_buf() };
+    if !path.exists() && given.is_dir() {
+        bail!("--checkpoint: {} is no run's folder: there is no {} in it", given.display(), last.display());
+    }
     if !path.exists() {
         bail!("--checkpoint: {} does not exist", path.display());
     }
