@@ -112,22 +112,28 @@ impl Conversion {
         }
     }
 
-    /// The result of a value.
+    /// The result of a value, given its rounded bits.
     #[inline(always)]
-    fn close<D: Format>(self, value: f64) -> D::Bits {
-        let bits = if D::MANTISSA == Double::MANTISSA {
-            D::Bits::from_bits(value.to_bits())
-        } else {
-            D::narrow(value, self.modes.rounding)
-        };
-        let infinite = bits & !D::SIGN == D::INFINITY && !value.is_nan();
-        let bits = if self.finite && infinite { bits & D::SIGN | D::LARGEST } else { bits };
+    fn close<D: Format>(self, bits: D::Bits, is_nan: bool) -> D::Bits {
+        let infinite = (bits & !D::SIGN == D::INFINITY) & !is_nan;
+        let bits = if self.finite & infinite { bits & D::SIGN | D::LARGEST } else { bits };
         self.modes.close::<D>(bits)
     }
 
     #[inline(always)]
     fn apply<S: Format, D: Format>(self, bits: S::Bits) -> D::Bits {
-        self.close::<D>(self.open::<S>(bits))
+        if S::MANTISSA <= Single::MANTISSA && D::MANTISSA < Single::MANTISSA && self.integral.is_none() {
+            let bits = if self.flush { S::flush(bits) } else { bits };
+            let value = S::single(bits);
+            return self.close::<D>(D::narrow_single(value, self.modes.rounding), value.is_nan());
+        }
+        let value = self.open::<S>(bits);
+        let rounded = if D::MANTISSA == Double::MANTISSA {
+            D::Bits::from_bits(value.to_bits())
+        } else {
+            D::narrow(value, self.modes.rounding)
+        };
+        self.close::<D>(rounded, value.is_nan())
     }
 
     /// From one format to another.
