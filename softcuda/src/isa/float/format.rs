@@ -1,7 +1,6 @@
 //! Binary floating-point formats as bits, and rounding into them.
 
 use crate::isa::Element;
-use std::cmp::Ordering;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Not, Shl, Shr};
 
 /// How a result that a format cannot hold is rounded.
@@ -171,7 +170,7 @@ pub trait Format: Copy + Send + Sync + 'static {
         let significand = Self::Bits::from_bits(significand >> excess) | Self::Bits::from(lost);
         let exponent = exponent.max(1) - 1075 + excess as i32;
         let finite = Self::round(negative, significand, exponent, 52 - excess, rounding);
-        Self::with_specials(finite, negative, magnitude.cmp(&Double::INFINITY))
+        Self::with_specials(finite, negative, magnitude == Double::INFINITY, magnitude > Double::INFINITY)
     }
 
     /// The same from f32, to a format with a shorter mantissa.
@@ -185,15 +184,15 @@ pub trait Format: Copy + Send + Sync + 'static {
         let significand = magnitude & ((1 << 23) - 1) | leading;
         let significand = Self::Bits::from_bits(significand.into());
         let finite = Self::round(negative, significand, exponent.max(1) - 150, 23, rounding);
-        Self::with_specials(finite, negative, magnitude.cmp(&Single::INFINITY))
+        Self::with_specials(finite, negative, magnitude == Single::INFINITY, magnitude > Single::INFINITY)
     }
 
-    /// The result where the magnitude compares to infinity like this.
+    /// The result, given it for finite values.
     #[inline(always)]
-    fn with_specials(finite: Self::Bits, negative: bool, against_infinity: Ordering) -> Self::Bits {
+    fn with_specials(finite: Self::Bits, negative: bool, infinite: bool, nan: bool) -> Self::Bits {
         let infinity = if negative { Self::INFINITY | Self::SIGN } else { Self::INFINITY };
-        let result = if against_infinity.is_eq() { infinity } else { finite };
-        if against_infinity.is_gt() { Self::NAN } else { result }
+        let result = if infinite { infinity } else { finite };
+        if nan { Self::NAN } else { result }
     }
 }
 
