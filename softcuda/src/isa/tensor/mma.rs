@@ -325,7 +325,7 @@ impl<'a, W: Copy + Default> Registers<'a, W> {
             c: &c,
             d,
         };
-        product.run();
+        product.compute();
     }
 }
 

@@ -6,11 +6,11 @@
 //! places, which PTX leaves open. Integers wrap, or with `.satfinite` the sum of C and the product is clamped.
 
 use super::Lanes;
-use super::convert::{bits_of_single, half_from_single, single_from_half};
+use super::convert::bits_of_single;
 use super::inputs::Input;
-use pulp::{Arch, NullaryFnOnce};
+use super::vectors::{Task, Vectors, dispatch, transpose};
 
-/// 8 x 8 sums. Column `2 t + i` stands at `4 i + t`, so that neighbours in memory are neighbours in a register of C.
+/// 8 x 8 sums, each row in [`super::vectors::COLUMN_ORDER`].
 pub type Block<T> = [[T; 8]; 8];
 
 /// How elements are multiplied and summed, and how C and D are held.
@@ -21,54 +21,87 @@ pub trait Arithmetic: Copy {
     type Value: Copy + Default;
     /// A sum.
     type Sum: Copy + Default;
+    /// Eight sums.
+    type Row<V: Vectors>: Copy;
 
     /// What a block of sums starts from.
-    fn start(self, c: &[&Lanes<Self::Word>], block: usize) -> Block<Self::Sum>;
-    /// The sum with another product.
-    fn step(self, a: Self::Value, b: Self::Value, sum: Self::Sum) -> Self::Sum;
-    /// Writes a block of sums.
-    fn finish(
+    fn start<V: Vectors>(self, vectors: V, c: &[&Lanes<Self::Word>], block: usize) -> Block<Self::Sum>;
+    /// Eight sums.
+    fn load<V: Vectors>(self, vectors: V, sums: &[Self::Sum; 8]) -> Self::Row<V>;
+    /// The reverse.
+    fn store<V: Vectors>(self, vectors: V, sums: Self::Row<V>) -> [Self::Sum; 8];
+    /// Eight sums, each with another product.
+    fn step<V: Vectors>(
         self,
+        vectors: V,
+        a: Self::Value,
+        b: &[Self::Value; 8],
+        sums: Self::Row<V>,
+    ) -> Self::Row<V>;
+    /// Writes a block of sums.
+    fn finish<V: Vectors>(
+        self,
+        vectors: V,
         sums: &Block<Self::Sum>,
         c: &[&Lanes<Self::Word>],
         d: &mut [Lanes<Self::Word>],
         block: usize,
     );
+    /// As [`Vectors::transpose`].
+    #[inline(always)]
+    fn transpose<V: Vectors>(self, _: V, register: &Lanes<Self::Word>) -> [[Self::Word; 8]; 4] {
+        transpose(register)
+    }
 }
 
-/// The sums in a block's two registers, which hold an element each.
+/// A block from its even columns and its odd ones, each as a register holds them.
 #[inline(always)]
-fn gather<W: Copy, T: Copy + Default>(c: &[&Lanes<W>], block: usize, from: impl Fn(W) -> T) -> Block<T> {
-    arrange([c[2 * block], c[2 * block + 1]], from)
-}
-
-/// A block of sums from the elements in the even columns and those in the odd ones.
-#[inline(always)]
-fn arrange<W: Copy, T: Copy + Default>(columns: [&Lanes<W>; 2], from: impl Fn(W) -> T) -> Block<T> {
+fn join<T: Copy + Default>(columns: &[Lanes<T>; 2]) -> Block<T> {
     let mut sums = Block::default();
-    for group in 0..8 {
-        for place in 0..8 {
-            sums[group][place] = from(columns[place / 4][4 * group + place % 4]);
+    for (half, column) in columns.iter().enumerate() {
+        for (row, words) in sums.iter_mut().zip(column.as_chunks::<4>().0) {
+            row.as_chunks_mut::<4>().0[half] = *words;
         }
     }
     sums
 }
 
-/// The reverse of [`gather`]: each word from its sum and the word there.
+/// The reverse of [`join`].
 #[inline(always)]
-fn scatter<W: Copy, T: Copy>(
+fn split<T: Copy + Default>(sums: &Block<T>) -> [Lanes<T>; 2] {
+    let mut columns = [[T::default(); 32]; 2];
+    for (half, column) in columns.iter_mut().enumerate() {
+        for (row, words) in sums.iter().zip(column.as_chunks_mut::<4>().0) {
+            *words = row.as_chunks::<4>().0[half];
+        }
+    }
+    columns
+}
+
+/// The sums in a block's two registers, which hold an element each.
+#[inline(always)]
+fn gather<W: Copy, T: Copy + Default>(c: &[&Lanes<W>], block: usize, from: impl Fn(W) -> T) -> Block<T> {
+    let mut columns = [[T::default(); 32]; 2];
+    for (half, column) in columns.iter_mut().enumerate() {
+        for lane in 0..32 {
+            column[lane] = from(c[2 * block + half][lane]);
+        }
+    }
+    join(&columns)
+}
+
+/// The reverse of [`gather`]: each word from its sum, its register and its lane.
+#[inline(always)]
+fn scatter<W: Copy, T: Copy + Default>(
     sums: &Block<T>,
     d: &mut [Lanes<W>],
     block: usize,
     to: impl Fn(T, usize, usize) -> W,
 ) {
-    for half in 0..2 {
-        let register = &mut d[2 * block + half];
-        for group in 0..8 {
-            for thread in 0..4 {
-                let lane = 4 * group + thread;
-                register[lane] = to(sums[group][4 * half + thread], 2 * block + half, lane);
-            }
+    for (half, column) in split(sums).iter().enumerate() {
+        let register = 2 * block + half;
+        for lane in 0..32 {
+            d[register][lane] = to(column[lane], register, lane);
         }
     }
 }
@@ -86,111 +119,135 @@ impl Arithmetic for Single {
     type Word = u32;
     type Value = f32;
     type Sum = f32;
+    type Row<V: Vectors> = V::Singles;
 
     #[inline(always)]
-    fn start(self, c: &[&Lanes<u32>], block: usize) -> Block<f32> {
+    fn start<V: Vectors>(self, vectors: V, c: &[&Lanes<u32>], block: usize) -> Block<f32> {
         if !self.from_half {
             return gather(c, block, f32::from_bits);
         }
         let mut columns = [[0.0; 32]; 2];
-        for (part, column) in columns.iter_mut().enumerate() {
-            for lane in 0..32 {
-                column[lane] = single_from_half(c[block][lane] >> (16 * part));
+        for (index, words) in c[block].as_chunks::<8>().0.iter().enumerate() {
+            for (column, values) in columns.iter_mut().zip(vectors.from_halves(words)) {
+                column.as_chunks_mut::<8>().0[index] = values;
             }
         }
-        arrange([&columns[0], &columns[1]], |sum| sum)
+        join(&columns)
     }
 
     #[inline(always)]
-    fn step(self, a: f32, b: f32, sum: f32) -> f32 {
-        a.mul_add(b, sum)
+    fn load<V: Vectors>(self, vectors: V, sums: &[f32; 8]) -> V::Singles {
+        vectors.load(sums)
     }
 
     #[inline(always)]
-    fn finish(self, sums: &Block<f32>, _: &[&Lanes<u32>], d: &mut [Lanes<u32>], block: usize) {
+    fn store<V: Vectors>(self, vectors: V, sums: V::Singles) -> [f32; 8] {
+        vectors.store(sums)
+    }
+
+    #[inline(always)]
+    fn step<V: Vectors>(self, vectors: V, a: f32, b: &[f32; 8], sums: V::Singles) -> V::Singles {
+        vectors.multiply_add(a, vectors.load(b), sums)
+    }
+
+    #[inline(always)]
+    fn finish<V: Vectors>(
+        self,
+        vectors: V,
+        sums: &Block<f32>,
+        _: &[&Lanes<u32>],
+        d: &mut [Lanes<u32>],
+        block: usize,
+    ) {
         if !self.to_half {
             return scatter(sums, d, block, |sum, _, _| bits_of_single(sum));
         }
-        let mut halves = Block::default();
-        for group in 0..8 {
-            for place in 0..8 {
-                halves[group][place] = half_from_single(sums[group][place]);
+        let mut columns = split(sums);
+        for column in &mut columns {
+            for sum in column {
+                *sum = f32::from_bits(bits_of_single(*sum));
             }
         }
-        for group in 0..8 {
-            for thread in 0..4 {
-                d[block][4 * group + thread] = halves[group][thread] | halves[group][4 + thread] << 16;
-            }
+        let (even, odd) = (columns[0].as_chunks::<8>().0, columns[1].as_chunks::<8>().0);
+        for (words, (even, odd)) in d[block].as_chunks_mut::<8>().0.iter_mut().zip(even.iter().zip(odd)) {
+            *words = vectors.to_halves(even, odd);
         }
     }
-}
-
-/// Sums in f64.
-#[derive(Clone, Copy)]
-pub struct Double;
-
-impl Arithmetic for Double {
-    type Word = u64;
-    type Value = f64;
-    type Sum = f64;
 
     #[inline(always)]
-    fn start(self, c: &[&Lanes<u64>], block: usize) -> Block<f64> {
-        gather(c, block, f64::from_bits)
-    }
-
-    #[inline(always)]
-    fn step(self, a: f64, b: f64, sum: f64) -> f64 {
-        a.mul_add(b, sum)
-    }
-
-    #[inline(always)]
-    fn finish(self, sums: &Block<f64>, _: &[&Lanes<u64>], d: &mut [Lanes<u64>], block: usize) {
-        scatter(sums, d, block, |sum, _, _| sum.to_bits());
+    fn transpose<V: Vectors>(self, vectors: V, register: &Lanes<u32>) -> [[u32; 8]; 4] {
+        vectors.transpose(register)
     }
 }
 
 /// Adds C to a product in 32-bit integers.
 #[inline(always)]
-fn add_integers(
-    sums: &Block<i32>,
+fn add_integers<T: Copy + Default>(
+    sums: &Block<T>,
+    to_integer: impl Fn(T) -> i32,
     c: &[&Lanes<u32>],
     d: &mut [Lanes<u32>],
     block: usize,
     is_saturating: bool,
 ) {
     scatter(sums, d, block, |sum, register, lane| {
-        let addend = c[register][lane] as i32;
+        let (addend, sum) = (c[register][lane] as i32, to_integer(sum));
         let result = if is_saturating { addend.saturating_add(sum) } else { addend.wrapping_add(sum) };
         result as u32
     });
 }
 
-/// Sums of integers in 32 bits.
+/// Sums of integers in 32 bits. What a product alone gives is below 2^24, so exact in f32.
 #[derive(Clone, Copy)]
 pub struct Whole {
     /// `.satfinite`
     pub is_saturating: bool,
 }
 
+/// How [`Whole`] sums.
+const EXACT: Single = Single { from_half: false, to_half: false };
+
 impl Arithmetic for Whole {
     type Word = u32;
-    type Value = i32;
-    type Sum = i32;
+    type Value = f32;
+    type Sum = f32;
+    type Row<V: Vectors> = V::Singles;
 
     #[inline(always)]
-    fn start(self, _: &[&Lanes<u32>], _: usize) -> Block<i32> {
+    fn start<V: Vectors>(self, _: V, _: &[&Lanes<u32>], _: usize) -> Block<f32> {
         Block::default()
     }
 
     #[inline(always)]
-    fn step(self, a: i32, b: i32, sum: i32) -> i32 {
-        sum.wrapping_add(a.wrapping_mul(b))
+    fn load<V: Vectors>(self, vectors: V, sums: &[f32; 8]) -> V::Singles {
+        EXACT.load(vectors, sums)
     }
 
     #[inline(always)]
-    fn finish(self, sums: &Block<i32>, c: &[&Lanes<u32>], d: &mut [Lanes<u32>], block: usize) {
-        add_integers(sums, c, d, block, self.is_saturating);
+    fn store<V: Vectors>(self, vectors: V, sums: V::Singles) -> [f32; 8] {
+        EXACT.store(vectors, sums)
+    }
+
+    #[inline(always)]
+    fn step<V: Vectors>(self, vectors: V, a: f32, b: &[f32; 8], sums: V::Singles) -> V::Singles {
+        EXACT.step(vectors, a, b, sums)
+    }
+
+    #[inline(always)]
+    fn finish<V: Vectors>(
+        self,
+        _: V,
+        sums: &Block<f32>,
+        c: &[&Lanes<u32>],
+        d: &mut [Lanes<u32>],
+        block: usize,
+    ) {
+        add_integers(sums, |sum| sum as i32, c, d, block, self.is_saturating);
+    }
+
+    #[inline(always)]
+    fn transpose<V: Vectors>(self, vectors: V, register: &Lanes<u32>) -> [[u32; 8]; 4] {
+        vectors.transpose(register)
     }
 }
 
@@ -205,21 +262,88 @@ impl Arithmetic for Population {
     type Word = u32;
     type Value = u32;
     type Sum = i32;
+    type Row<V: Vectors> = [i32; 8];
 
     #[inline(always)]
-    fn start(self, _: &[&Lanes<u32>], _: usize) -> Block<i32> {
+    fn start<V: Vectors>(self, _: V, _: &[&Lanes<u32>], _: usize) -> Block<i32> {
         Block::default()
     }
 
     #[inline(always)]
-    fn step(self, a: u32, b: u32, sum: i32) -> i32 {
-        let bits = if self.is_and { a & b } else { a ^ b };
-        sum.wrapping_add(bits.count_ones() as i32)
+    fn load<V: Vectors>(self, _: V, sums: &[i32; 8]) -> [i32; 8] {
+        *sums
     }
 
     #[inline(always)]
-    fn finish(self, sums: &Block<i32>, c: &[&Lanes<u32>], d: &mut [Lanes<u32>], block: usize) {
-        add_integers(sums, c, d, block, false);
+    fn store<V: Vectors>(self, _: V, sums: [i32; 8]) -> [i32; 8] {
+        sums
+    }
+
+    #[inline(always)]
+    fn step<V: Vectors>(self, _: V, a: u32, b: &[u32; 8], mut sums: [i32; 8]) -> [i32; 8] {
+        for (sum, b) in sums.iter_mut().zip(b) {
+            let bits = if self.is_and { a & b } else { a ^ b };
+            *sum = sum.wrapping_add(bits.count_ones() as i32);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn finish<V: Vectors>(
+        self,
+        _: V,
+        sums: &Block<i32>,
+        c: &[&Lanes<u32>],
+        d: &mut [Lanes<u32>],
+        block: usize,
+    ) {
+        add_integers(sums, |sum| sum, c, d, block, false);
+    }
+}
+
+/// Sums in f64.
+#[derive(Clone, Copy)]
+pub struct Double;
+
+impl Arithmetic for Double {
+    type Word = u64;
+    type Value = f64;
+    type Sum = f64;
+    type Row<V: Vectors> = [f64; 8];
+
+    #[inline(always)]
+    fn start<V: Vectors>(self, _: V, c: &[&Lanes<u64>], block: usize) -> Block<f64> {
+        gather(c, block, f64::from_bits)
+    }
+
+    #[inline(always)]
+    fn load<V: Vectors>(self, _: V, sums: &[f64; 8]) -> [f64; 8] {
+        *sums
+    }
+
+    #[inline(always)]
+    fn store<V: Vectors>(self, _: V, sums: [f64; 8]) -> [f64; 8] {
+        sums
+    }
+
+    #[inline(always)]
+    fn step<V: Vectors>(self, _: V, a: f64, b: &[f64; 8], mut sums: [f64; 8]) -> [f64; 8] {
+        for (sum, b) in sums.iter_mut().zip(b) {
+            *sum = a.mul_add(*b, *sum);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn finish<V: Vectors>(
+        self,
+        _: V,
+        sums: &Block<f64>,
+        _: &[&Lanes<u64>],
+        d: &mut [Lanes<u64>],
+        block: usize,
+    ) {
+        scatter(sums, d, block, |sum, _, _| sum.to_bits());
     }
 }
 
@@ -251,77 +375,70 @@ where
     B: Input<PARTS, Word = S::Word, Value = S::Value>,
     S: Arithmetic,
 {
-    /// Computes D, compiled for the instructions that the machine has.
-    pub fn run(self) {
-        Arch::new().dispatch(self);
+    /// Computes D.
+    pub fn compute(self) {
+        dispatch(self);
     }
 
     /// A register of A, widened.
     #[inline(always)]
-    fn unpack_left(&self, register: &Lanes<S::Word>) -> [Lanes<S::Value>; PARTS] {
+    fn unpack_left<V: Vectors>(&self, vectors: V, register: &Lanes<S::Word>) -> [Lanes<S::Value>; PARTS] {
         let mut parts = [[S::Value::default(); 32]; PARTS];
-        for (part, values) in parts.iter_mut().enumerate() {
-            for lane in 0..32 {
-                values[lane] = self.left.part(register[lane], part);
+        for (index, words) in register.as_chunks::<8>().0.iter().enumerate() {
+            for (part, values) in parts.iter_mut().zip(self.left.widen(vectors, words)) {
+                part.as_chunks_mut::<8>().0[index] = values;
             }
         }
         parts
     }
 
-    /// A register of B, widened and transposed: for each thread and part, that is row, the 8 columns as in [`Block`].
+    /// A register of B, widened and transposed: for each thread and part, that is row, the 8 columns.
     #[inline(always)]
-    fn unpack_right(&self, register: &Lanes<S::Word>) -> [[[S::Value; 8]; PARTS]; 4] {
+    fn unpack_right<V: Vectors>(&self, vectors: V, register: &Lanes<S::Word>) -> [[[S::Value; 8]; PARTS]; 4] {
         let mut rows = [[[S::Value::default(); 8]; PARTS]; 4];
-        for (thread, rows) in rows.iter_mut().enumerate() {
-            let mut words = [S::Word::default(); 8];
-            for (place, word) in words.iter_mut().enumerate() {
-                *word = register[4 * (2 * (place % 4) + place / 4) + thread];
-            }
-            for (part, row) in rows.iter_mut().enumerate() {
-                for place in 0..8 {
-                    row[place] = self.right.part(words[place], part);
-                }
-            }
+        for (row, words) in rows.iter_mut().zip(self.arithmetic.transpose(vectors, register)) {
+            *row = self.right.widen(vectors, &words);
         }
         rows
     }
 }
 
-impl<A, B, S, const PARTS: usize, const STEPS: usize> NullaryFnOnce for Product<'_, A, B, S, PARTS, STEPS>
+impl<A, B, S, const PARTS: usize, const STEPS: usize> Task for Product<'_, A, B, S, PARTS, STEPS>
 where
     A: Input<PARTS, Word = S::Word, Value = S::Value>,
     B: Input<PARTS, Word = S::Word, Value = S::Value>,
     S: Arithmetic,
 {
-    type Output = ();
-
     #[inline(always)]
-    fn call(self) {
+    fn run<V: Vectors>(self, vectors: V) {
+        let arithmetic = self.arithmetic;
         for column in 0..self.columns {
             let mut right = [[[[S::Value::default(); 8]; PARTS]; 4]; STEPS];
             for (step, right) in right.iter_mut().enumerate() {
-                *right = self.unpack_right(self.b[column * STEPS + step]);
+                *right = self.unpack_right(vectors, self.b[column * STEPS + step]);
             }
             for row in 0..self.rows {
                 let block = column * self.rows + row;
-                let mut sums = self.arithmetic.start(self.c, block);
+                let mut sums = arithmetic.start(vectors, self.c, block);
+                let mut rows = [arithmetic.load(vectors, &sums[0]); 8];
+                for (row, sums) in rows.iter_mut().zip(&sums) {
+                    *row = arithmetic.load(vectors, sums);
+                }
                 for (step, right) in right.iter().enumerate() {
-                    let left = self.unpack_left(self.a[step * self.rows + row]);
+                    let left = self.unpack_left(vectors, self.a[step * self.rows + row]);
                     for thread in 0..4 {
                         for part in 0..PARTS {
-                            for group in 0..8 {
-                                for place in 0..8 {
-                                    sums[group][place] = self.arithmetic.step(
-                                        left[part][4 * group + thread],
-                                        right[thread][part][place],
-                                        sums[group][place],
-                                    );
-                                }
+                            for (group, row) in rows.iter_mut().enumerate() {
+                                let left = left[part][4 * group + thread];
+                                *row = arithmetic.step(vectors, left, &right[thread][part], *row);
                             }
                         }
                     }
                 }
-                self.arithmetic.finish(&sums, self.c, self.d, block);
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    *sums = arithmetic.store(vectors, row);
+                }
+                arithmetic.finish(vectors, &sums, self.c, self.d, block);
             }
         }
     }
