@@ -9,6 +9,7 @@ use super::Lanes;
 use super::convert::bits_of_single;
 use super::inputs::Input;
 use super::vectors::{Task, Vectors, dispatch, transpose};
+use std::hint::black_box;
 
 /// 8 x 8 sums, each row in [`super::vectors::COLUMN_ORDER`].
 pub type Block<T> = [[T; 8]; 8];
@@ -197,7 +198,7 @@ fn add_integers<T: Copy + Default>(
     });
 }
 
-/// Sums of integers in 32 bits. What a product alone gives is below 2^24, so exact in f32.
+/// Sums of integers in 32 bits. What a product alone gives is at most 32 * 255^2, below 2^22, so exact in f32.
 #[derive(Clone, Copy)]
 pub struct Whole {
     /// `.satfinite`
@@ -242,7 +243,10 @@ impl Arithmetic for Whole {
         d: &mut [Lanes<u32>],
         block: usize,
     ) {
-        add_integers(sums, |sum| sum as i32, c, d, block, self.is_saturating);
+        // Plus 1.5 * 2^23, a number's units are the last bits of its fraction. (`as` is slow: it clamps.)
+        let shift = 1.5 * 8_388_608.0f32;
+        let to_integer = |sum: f32| (sum + shift).to_bits().wrapping_sub(shift.to_bits()) as i32;
+        add_integers(sums, to_integer, c, d, block, self.is_saturating);
     }
 
     #[inline(always)]
@@ -426,6 +430,8 @@ where
                 }
                 for (step, right) in right.iter().enumerate() {
                     let left = self.unpack_left(vectors, self.a[step * self.rows + row]);
+                    // Kept in memory: a load that broadcasts is cheaper than a shuffle.
+                    let left = black_box(&left);
                     for thread in 0..4 {
                         for part in 0..PARTS {
                             for (group, row) in rows.iter_mut().enumerate() {
