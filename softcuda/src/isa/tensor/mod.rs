@@ -5,6 +5,7 @@
 //! order, lane `4 g + t` having word `t` of row `g`. [`layout`] says where the pieces stand in the matrix, [`matrix`]
 //! moves them, [`multiply`] multiplies them.
 
+pub mod arithmetic;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 pub mod convert;

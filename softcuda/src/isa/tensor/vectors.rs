@@ -46,8 +46,18 @@ pub trait Task {
     fn run<V: Vectors>(self, vectors: V);
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Whether tasks of this thread run in plain Rust all the same.
+    pub static IS_PLAIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Runs a task with the best instructions that the machine has.
 pub fn dispatch(task: impl Task) {
+    #[cfg(test)]
+    if IS_PLAIN.get() {
+        return task.run(Portable);
+    }
     #[cfg(target_arch = "x86_64")]
     if let Some(vectors) = super::avx2::Avx2::detect() {
         return vectors.run(task);
