@@ -1,5 +1,7 @@
 //! What the tests share: instructions by name, and numbers.
 
+mod convert;
+mod layout;
 mod timing;
 
 use super::format::{Format, Shape};
