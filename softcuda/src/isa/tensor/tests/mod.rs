@@ -2,6 +2,8 @@
 
 mod convert;
 mod layout;
+mod multiply;
+mod names;
 mod timing;
 
 use super::format::{Format, Shape};
