@@ -2,9 +2,11 @@
 
 mod convert;
 mod layout;
+mod matrix;
 mod multiply;
 mod names;
 mod timing;
+mod wmma;
 
 use super::format::{Format, Shape};
 use crate::isa::testing::instruction;

@@ -26,7 +26,7 @@ impl Matrix {
     }
 
     /// As a warp's registers.
-    fn to_registers(&self, fragment: &Fragment) -> Vec<Lanes<u64>> {
+    pub fn to_registers(&self, fragment: &Fragment) -> Vec<Lanes<u64>> {
         let word = |register: u32, lane: u32| {
             (0..fragment.parts()).fold(0, |word, part| {
                 let (row, column) = fragment.element(lane, register, part);

@@ -99,7 +99,7 @@ fn mma_forms() {
 }
 
 /// Register counts as ptxas wants them: D, A, B, C.
-const WMMA: [(&str, [u32; 4], u32); 27] = [
+pub const WMMA: [(&str, [u32; 4], u32); 27] = [
     ("sync.aligned.col.row.m16n16k16.f16.f16", [4, 8, 8, 4], 75),
     ("sync.aligned.row.col.m16n16k16.f16.f32", [4, 8, 8, 8], 75),
     ("sync.aligned.row.row.m16n16k16.f32.f16", [8, 8, 8, 4], 75),
