@@ -122,7 +122,7 @@ impl Arithmetic for Single {
         }
         let mut columns = [[0.0; 32]; 2];
         for (index, words) in c[block].as_chunks::<8>().0.iter().enumerate() {
-            for (column, values) in columns.iter_mut().zip(vectors.from_halves(words)) {
+            for (column, values) in columns.iter_mut().zip(vectors.widen_halves(words)) {
                 column.as_chunks_mut::<8>().0[index] = values;
             }
         }
@@ -164,7 +164,7 @@ impl Arithmetic for Single {
         }
         let (even, odd) = (columns[0].as_chunks::<8>().0, columns[1].as_chunks::<8>().0);
         for (words, (even, odd)) in d[block].as_chunks_mut::<8>().0.iter_mut().zip(even.iter().zip(odd)) {
-            *words = vectors.to_halves(even, odd);
+            *words = vectors.narrow_halves(even, odd);
         }
     }
 

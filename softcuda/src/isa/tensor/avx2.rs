@@ -54,7 +54,7 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    fn from_halves(self, words: &[u32; 8]) -> [[f32; 8]; 2] {
+    fn widen_halves(self, words: &[u32; 8]) -> [[f32; 8]; 2] {
         unsafe {
             let words = _mm256_loadu_si256(words.as_ptr().cast());
             let low_first = _mm256_broadcastsi128_si256(_mm_setr_epi8(
@@ -69,7 +69,7 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    fn to_halves(self, low: &[f32; 8], high: &[f32; 8]) -> [u32; 8] {
+    fn narrow_halves(self, low: &[f32; 8], high: &[f32; 8]) -> [u32; 8] {
         unsafe {
             let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(low.as_ptr()));
             let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(high.as_ptr()));

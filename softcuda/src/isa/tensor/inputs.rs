@@ -36,7 +36,7 @@ impl Input<2> for Half {
 
     #[inline(always)]
     fn widen<V: Vectors>(self, vectors: V, words: &[u32; 8]) -> [[f32; 8]; 2] {
-        vectors.from_halves(words)
+        vectors.widen_halves(words)
     }
 }
 

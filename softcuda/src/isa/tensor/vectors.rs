@@ -17,9 +17,9 @@ pub trait Vectors: Copy {
     /// `a * b + sum`, rounded once.
     fn multiply_add(self, a: f32, b: Self::Singles, sum: Self::Singles) -> Self::Singles;
     /// The f16 in the low and in the high half of each word, widened.
-    fn from_halves(self, words: &[u32; 8]) -> [[f32; 8]; 2];
+    fn widen_halves(self, words: &[u32; 8]) -> [[f32; 8]; 2];
     /// The reverse, rounded to nearest, ties to even. NaNs keep the upper bits of their fraction at most.
-    fn to_halves(self, low: &[f32; 8], high: &[f32; 8]) -> [u32; 8];
+    fn narrow_halves(self, low: &[f32; 8], high: &[f32; 8]) -> [u32; 8];
     /// A register as 8 rows of 4 words, transposed; the 8 columns in [`COLUMN_ORDER`].
     fn transpose(self, register: &Lanes<u32>) -> [[u32; 8]; 4];
 }
@@ -91,12 +91,12 @@ impl Vectors for Portable {
     }
 
     #[inline(always)]
-    fn from_halves(self, words: &[u32; 8]) -> [[f32; 8]; 2] {
+    fn widen_halves(self, words: &[u32; 8]) -> [[f32; 8]; 2] {
         [words.map(single_from_half), words.map(|word| single_from_half(word >> 16))]
     }
 
     #[inline(always)]
-    fn to_halves(self, low: &[f32; 8], high: &[f32; 8]) -> [u32; 8] {
+    fn narrow_halves(self, low: &[f32; 8], high: &[f32; 8]) -> [u32; 8] {
         from_fn(|place| half_from_single(low[place]) | half_from_single(high[place]) << 16)
     }
 

@@ -11,7 +11,7 @@ struct Widen<'a>(&'a [u32; 8], &'a mut [[f32; 8]; 2]);
 impl Task for Widen<'_> {
     #[inline(always)]
     fn run<V: Vectors>(self, vectors: V) {
-        *self.1 = vectors.from_halves(self.0);
+        *self.1 = vectors.widen_halves(self.0);
     }
 }
 
@@ -21,7 +21,7 @@ struct Narrow<'a>([&'a [f32; 8]; 2], &'a mut [u32; 8]);
 impl Task for Narrow<'_> {
     #[inline(always)]
     fn run<V: Vectors>(self, vectors: V) {
-        *self.1 = vectors.to_halves(self.0[0], self.0[1]);
+        *self.1 = vectors.narrow_halves(self.0[0], self.0[1]);
     }
 }
 
