@@ -259,7 +259,12 @@ impl Mma {
         d: &mut [Lanes<u64>],
     ) {
         assert!(self.is_double(), "{:?} is not in 64-bit registers", self.a.format);
-        Registers::new(self, a, b, c, d).multiply::<_, _, _, 1>(Double, Double, arithmetic::Double);
+        let mut registers = Registers::new(self, a, b, c, d);
+        if registers.steps == 4 {
+            registers.product::<_, _, _, 1, 4>(Double, Double, arithmetic::Double);
+        } else {
+            registers.multiply::<_, _, _, 1>(Double, Double, arithmetic::Double);
+        }
     }
 }
 
@@ -267,7 +272,7 @@ impl Mma {
 struct Registers<'a, W> {
     rows: usize,
     columns: usize,
-    /// Registers of B for 8 columns.
+    /// Registers of B for 8 columns: 1 or 2, in f64 also 4.
     steps: usize,
     a: [&'a Lanes<W>; 8],
     b: [&'a Lanes<W>; 8],
@@ -301,10 +306,10 @@ impl<'a, W: Copy + Default> Registers<'a, W> {
         B: Input<PARTS, Word = W, Value = S::Value>,
         S: Arithmetic<Word = W>,
     {
-        match self.steps {
-            1 => self.product::<A, B, S, PARTS, 1>(left, right, arithmetic),
-            2 => self.product::<A, B, S, PARTS, 2>(left, right, arithmetic),
-            _ => self.product::<A, B, S, PARTS, 4>(left, right, arithmetic),
+        if self.steps == 1 {
+            self.product::<A, B, S, PARTS, 1>(left, right, arithmetic);
+        } else {
+            self.product::<A, B, S, PARTS, 2>(left, right, arithmetic);
         }
     }
 
