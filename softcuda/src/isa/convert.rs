@@ -144,7 +144,7 @@ impl Conversion {
     fn one<S: Format, D: Format, M: Maps>(self, maps: M) -> M::Output {
         match self {
             Conversion::NEAREST => maps.map1(WORK, |a: S::Bits| Conversion::NEAREST.apply::<S, D>(a)),
-            _ => maps.map1(WORK, move |a: S::Bits| self.apply::<S, D>(a)),
+            _ => maps.rarely().map1(WORK, move |a: S::Bits| self.apply::<S, D>(a)),
         }
     }
 
@@ -161,19 +161,13 @@ impl Conversion {
 
     /// From two f32, the first of which becomes the upper part.
     fn pair<D: Format<Bits = u32>, M: Maps>(self, maps: M) -> M::Output {
-<<<<<<< HEAD
-        maps.rarely().map2(WORK, move |a: u32, b: u32| {
-            join::<D>([self.apply::<Single, D>(b), self.apply::<Single, D>(a)])
-        })
-=======
         let both = |conversion: Conversion, a: u32, b: u32| {
             join::<D>([conversion.apply::<Single, D>(b), conversion.apply::<Single, D>(a)])
         };
         match self {
             Conversion::NEAREST => maps.map2(WORK, move |a: u32, b: u32| both(Conversion::NEAREST, a, b)),
-            _ => maps.map2(WORK, move |a: u32, b: u32| both(self, a, b)),
+            _ => maps.rarely().map2(WORK, move |a: u32, b: u32| both(self, a, b)),
         }
->>>>>>> float
     }
 
     /// From a packed pair to another.
