@@ -1,6 +1,10 @@
 //! The CUDA driver API in software.
 
+pub mod capi;
 pub mod checks;
+pub mod driver;
 pub mod isa;
+pub mod machine;
 pub mod model;
+pub mod module;
 pub mod ptx;
