@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::clock::{Clock, Ticket};
 use super::ranges::Ranges;
-use crate::checks::{Check, DeviceError, Finding};
+use super::report;
+use crate::checks::{Check, Finding};
 
 /// Ranges that are kept at most; the oldest commands go first.
 const KEPT: usize = 1 << 20;
@@ -46,7 +47,9 @@ impl Accesses {
             .iter()
             .filter(|earlier| !access.ticket.clock.covers(&earlier.ticket))
             .filter(|earlier| !earlier.ticket.clock.covers(&access.ticket))
-            .find_map(|earlier| conflict(earlier, &access).map(|at| finding(earlier, &access, at, &allocation)));
+            .find_map(|earlier| {
+                conflict(earlier, &access).map(|at| between(earlier, &access, at, &allocation))
+            });
         self.ranges += access.reads.len() + access.writes.len();
         self.kept.push(access);
         if self.ranges > KEPT {
@@ -67,12 +70,13 @@ impl Accesses {
     ) -> Option<Finding> {
         self.kept.iter().filter(|earlier| !host.covers(&earlier.ticket)).find_map(|earlier| {
             let at = earlier.writes.meets(writes).or_else(|| earlier.reads.meets(writes))?;
-            Some(describe(
+            Some(report::finding(
+                Check::Stream,
                 format!(
                     "{name} at {at:#x} is not ordered behind {} on {}, which uses it: wait for an event or the stream",
                     earlier.name, earlier.place
                 ),
-                at,
+                Some(at),
                 allocation(at),
             ))
         })
@@ -111,14 +115,15 @@ fn conflict(earlier: &Access, later: &Access) -> Option<u64> {
         .or_else(|| earlier.reads.meets(&later.writes))
 }
 
-fn finding(earlier: &Access, later: &Access, at: u64, allocation: impl Fn(u64) -> String) -> Finding {
+fn between(earlier: &Access, later: &Access, at: u64, allocation: impl Fn(u64) -> String) -> Finding {
     let verb = |access: &Access| {
         if access.writes.meets(&[(at, at + 1)].into_iter().collect()).is_some() { "writes" } else { "reads" }
     };
     // The same words whichever of the two ran first.
     let (first, second) =
         if earlier.ticket.number < later.ticket.number { (earlier, later) } else { (later, earlier) };
-    describe(
+    report::finding(
+        Check::Stream,
         format!(
             "{} on {} {} what {} on {} {} at {at:#x}, and nothing orders the two",
             second.name,
@@ -128,22 +133,7 @@ fn finding(earlier: &Access, later: &Access, at: u64, allocation: impl Fn(u64) -
             first.place,
             verb(first)
         ),
-        at,
+        Some(at),
         allocation(at),
     )
-}
-
-fn describe(what: String, address: u64, allocation: String) -> Finding {
-    Finding {
-        check: Check::Stream,
-        error: DeviceError::LaunchFailed,
-        what,
-        kernel: String::new(),
-        place: String::new(),
-        other_place: String::new(),
-        block: None,
-        thread: None,
-        address: Some(address),
-        allocation,
-    }
 }

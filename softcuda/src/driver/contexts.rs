@@ -132,6 +132,19 @@ impl State {
         handle
     }
 
+    /// `cuDevicePrimaryCtxRetain`
+    pub fn retain_primary(&mut self) -> Handle {
+        if self.primary.handle == 0 {
+            self.primary.handle = self.new_handle();
+        }
+        let Primary { handle, flags, .. } = self.primary;
+        if !self.contexts.contains_key(&handle) {
+            self.create_context(Some(handle), flags);
+        }
+        self.primary.references += 1;
+        handle
+    }
+
     /// Takes a context away with everything that belongs to it. Nothing of it may be pending.
     fn destroy_context(&mut self, context: Handle) {
         self.queue.forget(context);
@@ -139,7 +152,7 @@ impl State {
         let of = |owner: &Handle| *owner == context;
         let modules: Vec<Handle> =
             self.modules.iter().filter(|(_, m)| of(&m.context)).map(|(h, _)| *h).collect();
-        modules.into_iter().for_each(|module| drop(self.unload_module(module)));
+        modules.into_iter().for_each(|module| _ = self.unload_module(module));
         let streams: Vec<Handle> =
             self.streams.iter().filter(|(_, s)| of(&s.context)).map(|(h, _)| *h).collect();
         streams.into_iter().for_each(|stream| self.remove_stream(stream));
@@ -152,19 +165,6 @@ impl State {
         pinned.into_iter().for_each(|base| self.unpin(base));
         self.contexts.remove(&context);
     }
-
-    /// Everything in the context that has been executed is known to the host.
-    pub fn host_saw_context(&mut self, context: Handle) {
-        let tickets: Vec<_> = self
-            .streams
-            .values()
-            .filter(|stream| stream.context == context)
-            .filter_map(|stream| stream.last.clone())
-            .collect();
-        for ticket in tickets {
-            self.host_saw(&ticket);
-        }
-    }
 }
 
 impl Driver {
@@ -174,7 +174,23 @@ impl Driver {
         self.drain(|state| !state.queue.has_before(context, newest));
     }
 
+    /// `cuCtxSynchronize`: the same, and the host sees it.
+    ///
+    /// # Errors
+    /// The sticky error.
+    pub fn synchronise(&self, context: Handle) -> Result<(), Status> {
+        self.drain_context(context);
+        self.with(|state| {
+            state.queue.host_saw_all();
+            state.forget_accesses();
+            state.sound(context)
+        })
+    }
+
     /// Finishes what is pending in a context and takes it away.
+    ///
+    /// # Errors
+    /// Where the driver may not be called.
     pub fn destroy(&self, context: Handle) -> Result<(), Status> {
         self.drain_context(context);
         self.with(|state| {

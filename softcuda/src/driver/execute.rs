@@ -11,7 +11,7 @@ use super::queue::Command;
 use super::ranges::Ranges;
 use super::work::{LaunchWork, Work};
 use super::{DEVICE_BASE, IN_CALLBACK, State, Status, report};
-use crate::checks::{Check, Checks, DeviceError, Finding};
+use crate::checks::{Check, Checks, Finding};
 use crate::machine::{self, Launch, memory::Memory};
 use crate::model::cost::{self, LaunchShape};
 use crate::model::counters::Counters;
@@ -44,18 +44,12 @@ impl Machine {
     /// Does what the command says. Does not panic.
     pub(super) fn execute(&self, command: &Command) -> Done {
         catch_unwind(AssertUnwindSafe(|| self.attempt(command))).unwrap_or_else(|_| Done {
-            findings: vec![Finding {
-                check: Check::Launch,
-                error: DeviceError::LaunchFailed,
-                what: format!("softcuda itself failed in {}: please report it", command.work.name()),
-                kernel: String::new(),
-                place: String::new(),
-                other_place: String::new(),
-                block: None,
-                thread: None,
-                address: None,
-                allocation: String::new(),
-            }],
+            findings: vec![report::finding(
+                Check::Launch,
+                format!("softcuda itself failed in {}: please report it", command.work.name()),
+                None,
+                String::new(),
+            )],
             ..Done::default()
         })
     }

@@ -87,8 +87,17 @@ pub struct Executable {
     chains: Vec<u32>,
     /// Flags it was instantiated with.
     pub flags: u64,
+    /// Memory of its allocation nodes.
+    memory: Vec<u64>,
     /// The end of its last launch: launches of one executable come one after the other.
     last: Option<Arc<Ticket>>,
+}
+
+impl Executable {
+    /// Whether allocation nodes are among its nodes.
+    pub fn owns_memory(&self) -> bool {
+        !self.memory.is_empty()
+    }
 }
 
 /// Appends the steps of a graph; those that nothing follows.
@@ -199,20 +208,25 @@ impl State {
     pub fn destroy_graph(&mut self, handle: Handle) {
         if let Some(graph) = self.graphs.remove(&handle) {
             self.nodes.retain(|_, of| *of != handle);
-            for base in graph.memory.into_keys() {
-                self.release(base);
-            }
+            graph.memory.into_keys().for_each(|base| self.disown(base));
         }
     }
 
     /// `cuGraphInstantiate`
     pub fn instantiate(&mut self, graph: Handle, flags: u64) -> Result<Handle, Status> {
         let mut steps = Vec::new();
-        flatten(self.graph(graph)?, &[], &mut steps)?;
+        let graph = self.graph(graph)?;
+        flatten(graph, &[], &mut steps)?;
+        let memory: Vec<u64> = graph.memory.keys().copied().collect();
+        for base in &memory {
+            if let Some(allocation) = self.allocations.get_mut(base) {
+                allocation.graphs += 1;
+            }
+        }
         let chains = chain(&mut steps);
         let chains = (0..chains).map(|_| self.queue.new_chain()).collect();
         let handle = self.new_handle();
-        self.executables.insert(handle, Executable { steps, chains, flags, last: None });
+        self.executables.insert(handle, Executable { steps, chains, flags, memory, last: None });
         Ok(handle)
     }
 
@@ -232,7 +246,9 @@ impl State {
         if !shapes || !executable.steps.iter().zip(&steps).all(same) {
             return Err(Status::ERROR_GRAPH_EXEC_UPDATE_FAILURE);
         }
-        executable.steps = steps;
+        for (old, new) in executable.steps.iter_mut().zip(steps) {
+            old.work = new.work;
+        }
         Ok(())
     }
 
@@ -240,7 +256,18 @@ impl State {
     pub fn destroy_executable(&mut self, handle: Handle) -> Result<(), Status> {
         let executable = self.executables.remove(&handle).ok_or(Status::ERROR_INVALID_VALUE)?;
         executable.chains.into_iter().for_each(|chain| self.queue.retire_chain(chain));
+        executable.memory.into_iter().for_each(|base| self.disown(base));
         Ok(())
+    }
+
+    /// One graph less needs the memory.
+    fn disown(&mut self, base: u64) {
+        if let Some(allocation) = self.allocations.get_mut(&base) {
+            allocation.graphs = allocation.graphs.saturating_sub(1);
+            if allocation.graphs == 0 {
+                self.release(base);
+            }
+        }
     }
 
     /// Changes what a node does in an executable graph.

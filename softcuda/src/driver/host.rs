@@ -79,13 +79,7 @@ impl State {
     }
 
     /// Makes the program's own memory addressable for the device.
-    pub fn register(
-        &mut self,
-        context: Handle,
-        address: u64,
-        bytes: u64,
-        flags: u32,
-    ) -> Result<(), Status> {
+    pub fn register(&mut self, context: Handle, address: u64, bytes: u64, flags: u32) -> Result<(), Status> {
         let end = address.checked_add(bytes).ok_or(Status::ERROR_INVALID_VALUE)?;
         if address == 0 || bytes == 0 || end > crate::driver::DEVICE_BASE {
             return Err(Status::ERROR_INVALID_VALUE);
@@ -140,10 +134,7 @@ impl State {
             let ranges = (0..copy.slices).flat_map(|slice| {
                 (0..copy.rows).map(move |row| slice * copy.from.slice + row * copy.from.pitch)
             });
-            ranges
-                .flat_map(|offset| bytes(copy.from.place.address() + offset, copy.width))
-                .copied()
-                .collect()
+            ranges.flat_map(|offset| bytes(copy.from.place.address() + offset, copy.width)).copied().collect()
         };
         if at_once {
             return;
@@ -151,7 +142,9 @@ impl State {
         let checked = self.settings.checks.has(Check::Host);
         match copy.from.place {
             Place::Pageable(_) => copy.staged = Some(snapshot(copy)),
-            Place::Pinned(_) if checked && !self.may_be_used(copy, true) => copy.staged = Some(snapshot(copy)),
+            Place::Pinned(_) if checked && !self.may_be_used(copy, true) => {
+                copy.staged = Some(snapshot(copy))
+            }
             _ => {}
         }
         if matches!(copy.to.place, Place::Pinned(_)) && checked && !self.may_be_used(copy, false) {

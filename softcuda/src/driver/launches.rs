@@ -81,7 +81,10 @@ fn limits(device: &Device, function: &Function, request: &Request) -> Result<(),
     }
     let threads = block.iter().map(|extent| u64::from(*extent)).product::<u64>();
     if threads > u64::from(Device::MAX_THREADS_PER_BLOCK) {
-        return invalid(format!("a block has {threads} threads, the limit is {}", Device::MAX_THREADS_PER_BLOCK));
+        return invalid(format!(
+            "a block has {threads} threads, the limit is {}",
+            Device::MAX_THREADS_PER_BLOCK
+        ));
     }
     if let Some(required) = kernel.required_threads
         && required != block

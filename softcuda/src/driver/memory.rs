@@ -20,8 +20,8 @@ pub struct Allocation {
     pub bytes: u64,
     /// The pool that it came from; `None` for `cuMemAlloc`.
     pub pool: Option<Handle>,
-    /// The graph whose node it belongs to.
-    pub graph: Option<Handle>,
+    /// How many graphs, executable ones included, have it as the memory of a node.
+    pub graphs: u32,
     /// Whether its free has been given to a stream.
     pub freed: bool,
     /// `cuPointerGetAttribute(CU_POINTER_ATTRIBUTE_BUFFER_ID)`
@@ -36,7 +36,7 @@ impl State {
     pub fn allocate(&mut self, context: Handle, bytes: u64, pool: Option<Handle>) -> Result<u64, Status> {
         let base = self.memory.allocate(bytes, Kind::Device).ok_or(Status::ERROR_OUT_OF_MEMORY)?;
         let id = self.new_id();
-        let allocation = Allocation { context, bytes, pool, graph: None, freed: false, id };
+        let allocation = Allocation { context, bytes, pool, graphs: 0, freed: false, id };
         self.allocations.insert(base, allocation);
         if let Some(pool) = pool.and_then(|pool| self.pools.get_mut(&pool)) {
             pool.take(bytes);
@@ -74,7 +74,7 @@ impl State {
         if let Some(graph) = graph {
             self.graph(graph)?.memory.insert(base, false);
             if let Some(allocation) = self.allocations.get_mut(&base) {
-                allocation.graph = Some(graph);
+                allocation.graphs = 1;
             }
         }
         match self.submit(stream, Work::Allocate(base, bytes), Vec::new()) {
@@ -91,7 +91,7 @@ impl State {
         let target = self.streams.get(&stream).ok_or(Status::ERROR_INVALID_HANDLE)?;
         let capturing = target.capture.as_ref().map(|(capture, _)| *capture);
         let allocation = self.allocations.get(&base).ok_or(Status::ERROR_INVALID_VALUE)?;
-        let (bytes, graph) = (allocation.bytes, allocation.graph);
+        let (bytes, of_graph) = (allocation.bytes, allocation.graphs > 0);
         if allocation.freed {
             return Err(Status::ERROR_INVALID_VALUE);
         }
@@ -104,7 +104,7 @@ impl State {
                 }
                 self.submit(stream, Work::GraphFree(base, bytes), Vec::new())?;
             }
-            None if graph.is_some() => {
+            None if of_graph => {
                 self.submit(stream, Work::GraphFree(base, bytes), Vec::new())?;
             }
             None => {
@@ -130,7 +130,9 @@ impl State {
             if self.settings.checks.has(Check::Memory) {
                 let place = describe(&self.memory, address);
                 let place = if place.is_empty() { "no allocation".to_string() } else { place };
-                report::line(&format!("memory check: a call on {bytes} bytes at {address:#x} is refused ({place})"));
+                report::line(&format!(
+                    "memory check: a call on {bytes} bytes at {address:#x} is refused ({place})"
+                ));
             }
             return Err(Status::ERROR_INVALID_VALUE);
         }
@@ -168,8 +170,7 @@ impl State {
         let capturing = self.streams.get(&stream).is_some_and(|stream| stream.capture.is_some());
         let to_pageable = matches!(copy.to.place, Place::Pageable(_));
         let from_pageable = matches!(copy.from.place, Place::Pageable(_));
-        let on_device =
-            matches!((copy.to.place, copy.from.place), (Place::Device(_), Place::Device(_)));
+        let on_device = matches!((copy.to.place, copy.from.place), (Place::Device(_), Place::Device(_)));
         // Copies within the device do not wait even where the call has no stream.
         let at_once = match how {
             Wait::Always => !on_device,
@@ -182,18 +183,42 @@ impl State {
         Ok(ticket.filter(|_| at_once))
     }
 
+    /// Whether a fill's elements are aligned and there.
+    ///
+    /// # Errors
+    /// `ERROR_INVALID_VALUE`
+    pub fn fillable(&self, fill: &Fill) -> Result<(), Status> {
+        let element = u64::from(fill.element);
+        let row = fill.width.checked_mul(element).filter(|_| matches!(element, 1 | 2 | 4));
+        let row = row.ok_or(Status::ERROR_INVALID_VALUE)?;
+        let aligned =
+            fill.to.is_multiple_of(element) && (fill.rows <= 1 || fill.pitch.is_multiple_of(element));
+        if !aligned || fill.rows > 1 && fill.pitch < row {
+            return Err(Status::ERROR_INVALID_VALUE);
+        }
+        extent(row, fill.pitch, fill.rows, 0, 1)?;
+        fill.ranges().iter().try_for_each(|(start, end)| self.addressable(start, end - start))
+    }
+
     /// Gives a fill to a stream.
     pub fn fill(&mut self, stream: Handle, fill: Fill) -> Result<(), Status> {
+        self.fillable(&fill)?;
         if fill.bytes() == 0 {
             return Ok(());
         }
-        let element = u64::from(fill.element);
-        let aligned = fill.to % element == 0 && (fill.rows == 1 || fill.pitch % element == 0);
-        if !aligned || fill.rows > 1 && fill.pitch < fill.width * element {
-            return Err(Status::ERROR_INVALID_VALUE);
-        }
-        fill.ranges().iter().try_for_each(|(start, end)| self.addressable(start, end - start))?;
         self.submit(stream, Work::Fill(fill), Vec::new()).map(drop)
+    }
+}
+
+/// Whether rows and slices reach no further than addresses do.
+pub fn extent(width: u64, pitch: u64, rows: u64, slice: u64, slices: u64) -> Result<(), Status> {
+    let far = |stride: u64, count: u64| stride.checked_mul(count.saturating_sub(1));
+    let end = far(pitch, rows).zip(far(slice, slices)).and_then(|(rows, slices)| rows.checked_add(slices));
+    let end = end.and_then(|end| end.checked_add(width)).filter(|end| *end < super::DEVICE_BASE);
+    let bytes = width.checked_mul(rows).and_then(|bytes| bytes.checked_mul(slices));
+    match end.zip(bytes) {
+        Some((_, bytes)) if bytes < super::DEVICE_BASE => Ok(()),
+        _ => Err(Status::ERROR_INVALID_VALUE),
     }
 }
 
@@ -259,10 +284,12 @@ impl Driver {
                 let bytes = state.allocations.get(&base).map_or(0, |allocation| allocation.bytes);
                 let range: Ranges = [(base, base + bytes)].into_iter().collect();
                 let memory = state.memory.clone();
-                let finding =
-                    state.accesses.host_touches(state.queue.host(), "cuMemFree of stream-ordered memory", &range, |at| {
-                        describe(&memory, at)
-                    });
+                let finding = state.accesses.host_touches(
+                    state.queue.host(),
+                    "cuMemFree of stream-ordered memory",
+                    &range,
+                    |at| describe(&memory, at),
+                );
                 if let Some(finding) = finding {
                     state.found(context, &finding);
                     return state.sound(context);

@@ -106,8 +106,7 @@ impl Driver {
             .in_context(|state, context| Ok((state.memory.clone(), state.device, context)))
             .map_err(plain)?;
         let loaded = Module::load(ptx, device, &memory);
-        let module =
-            loaded.map_err(|LoadError { failure, log }| (Status::from(failure), log))?;
+        let module = loaded.map_err(|LoadError { failure, log }| (Status::from(failure), log))?;
         self.in_context(|state, _| {
             let handle = state.new_handle();
             state.modules.insert(handle, LoadedModule { context, module, functions: HashMap::new() });

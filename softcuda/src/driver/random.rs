@@ -11,7 +11,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -20,7 +20,7 @@ impl Random {
 
     /// A number below `count`, which is not 0.
     pub fn below(&mut self, count: usize) -> usize {
-        (self.next() % count as u64) as usize
+        (self.draw() % count as u64) as usize
     }
 }
 
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn seeds_give_their_own_sequences_and_every_choice_is_made() {
-        assert_eq!(Random::new(0).next(), 0xe220_a839_7b1d_cdaf); // the published first value of seed 0
+        assert_eq!(Random::new(0).draw(), 0xe220_a839_7b1d_cdaf); // the published first value of seed 0
         let mut random = Random::new(1);
         let mut seen = [0; 5];
         (0..1000).for_each(|_| seen[random.below(5)] += 1);

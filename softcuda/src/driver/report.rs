@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::settings::Settings;
-use crate::checks::Finding;
+use crate::checks::{Check, DeviceError, Finding};
 use crate::model::profile::LaunchProfile;
 
 /// Findings that are kept, for `softcuda_last_findings`.
@@ -12,6 +12,22 @@ const KEPT: usize = 256;
 /// Writes a line to standard error.
 pub fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "softcuda: {}", text.replace('\n', " "));
+}
+
+/// A finding that no thread of a kernel is to blame for; a real device goes on with wrong data.
+pub fn finding(check: Check, what: String, address: Option<u64>, allocation: String) -> Finding {
+    Finding {
+        check,
+        error: DeviceError::LaunchFailed,
+        what,
+        kernel: String::new(),
+        place: String::new(),
+        other_place: String::new(),
+        block: None,
+        thread: None,
+        address,
+        allocation,
+    }
 }
 
 /// What has been found and printed.

@@ -34,9 +34,7 @@ impl Settings {
         })
     }
 
-    fn from_variables(
-        variable: impl Fn(&str) -> Option<Result<String, String>>,
-    ) -> Result<Settings, String> {
+    fn from_variables(variable: impl Fn(&str) -> Option<Result<String, String>>) -> Result<Settings, String> {
         let get = |name: &str| variable(name).transpose();
         let checks = match get("SOFTCUDA_CHECKS")? {
             Some(list) => Checks::parse(&list).map_err(|error| format!("SOFTCUDA_CHECKS: {error}"))?,

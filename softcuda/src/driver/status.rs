@@ -185,7 +185,10 @@ mod tests {
     fn the_table_is_in_the_order_of_its_codes_and_every_code_is_found() {
         assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
         for (code, name, description) in TABLE {
-            assert_eq!((Status(*code).name(), Status(*code).description()), (Some(*name), Some(*description)));
+            assert_eq!(
+                (Status(*code).name(), Status(*code).description()),
+                (Some(*name), Some(*description))
+            );
         }
         assert_eq!(Status(9).name(), None);
         assert_eq!(Status::ERROR_INVALID_PTX.name(), Some(c"CUDA_ERROR_INVALID_PTX"));

@@ -96,9 +96,10 @@ impl State {
                 own.chain(legacy).collect()
             }
             Kind::Legacy => {
-                let others = self.streams.values().filter(|other| {
-                    other.context == stream.context && other.kind == Kind::Blocking
-                });
+                let others = self
+                    .streams
+                    .values()
+                    .filter(|other| other.context == stream.context && other.kind == Kind::Blocking);
                 own.chain(others.filter_map(|other| other.last.clone())).collect()
             }
         }
@@ -150,6 +151,11 @@ impl State {
     /// The host has seen that a command has been executed, and so everything before it.
     pub fn host_saw(&mut self, ticket: &Ticket) {
         self.queue.host_saw(&ticket.clock);
+        self.forget_accesses();
+    }
+
+    /// Forgets what the stream check does not need any more.
+    pub fn forget_accesses(&mut self) {
         if !self.accesses.is_empty() {
             let waiting: Vec<_> = self.queue.waiting().map(|command| command.ticket.clone()).collect();
             self.accesses.forget(self.queue.host(), &waiting);

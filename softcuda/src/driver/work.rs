@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::Handle;
 use super::host;
 use super::ranges::Ranges;
+use super::report::finding;
 use super::status::Status;
-use crate::checks::{Check, Checks, DeviceError, Finding};
+use crate::checks::{Check, Checks, Finding};
 use crate::machine::memory::Memory;
 use crate::model::cost;
 use crate::module::Kernel;
@@ -75,7 +76,15 @@ impl Copy {
     /// Of consecutive bytes.
     pub fn line(to: Place, from: Place, bytes: u64) -> Copy {
         let side = |place| Side { place, pitch: bytes, slice: bytes };
-        Copy { to: side(to), from: side(from), width: bytes, rows: 1, slices: 1, staged: None, poisoned: false }
+        Copy {
+            to: side(to),
+            from: side(from),
+            width: bytes,
+            rows: 1,
+            slices: 1,
+            staged: None,
+            poisoned: false,
+        }
     }
 
     /// Bytes in all.
@@ -96,7 +105,7 @@ impl Copy {
         self.starts(side).map(|start| (start, start + self.width)).collect()
     }
 
-    fn execute(&self, memory: &Memory, checks: Checks) -> Result<(), Finding> {
+    fn execute(&self, memory: &Memory, checks: Checks) -> Result<(), Box<Finding>> {
         let rows = self.starts(self.to).zip(self.starts(self.from));
         for (row, (to, from)) in rows.enumerate() {
             let part = row * self.width as usize..(row + 1) * self.width as usize;
@@ -119,17 +128,13 @@ impl Copy {
 
     /// What the host did to pinned memory between the call and now.
     fn host_finding(&self) -> Option<Finding> {
-        let changed = |what: &str, address: u64| Finding {
-            check: Check::Host,
-            error: DeviceError::LaunchFailed,
-            what: what.to_string(),
-            kernel: String::new(),
-            place: String::new(),
-            other_place: String::new(),
-            block: None,
-            thread: None,
-            address: Some(address),
-            allocation: format!("pinned host memory at {address:#x}"),
+        let changed = |what: &str, address: u64| {
+            finding(
+                Check::Host,
+                what.to_string(),
+                Some(address),
+                format!("pinned host memory at {address:#x}"),
+            )
         };
         if let (Place::Pinned(_), Some(staged)) = (self.from.place, &self.staged) {
             let mut rows = self.starts(self.from).zip(staged.chunks(self.width.max(1) as usize));
@@ -141,7 +146,10 @@ impl Copy {
             let mut rows = self.starts(self.to);
             let touched = |at: &u64| host::bytes(*at, self.width).iter().any(|&byte| byte != host::POISON);
             if let Some(at) = rows.find(touched) {
-                return Some(changed("the host wrote to the destination of a copy that was still pending", at));
+                return Some(changed(
+                    "the host wrote to the destination of a copy that was still pending",
+                    at,
+                ));
             }
         }
         None
@@ -288,7 +296,7 @@ impl Work {
         match self {
             Work::Copy(copy) => {
                 findings.extend(copy.host_finding().filter(|_| checks.has(Check::Host)));
-                findings.extend(copy.execute(memory, checks).err());
+                findings.extend(copy.execute(memory, checks).err().map(|finding| *finding));
             }
             Work::Fill(fill) => {
                 let pattern = &fill.value.to_le_bytes()[..fill.element as usize];

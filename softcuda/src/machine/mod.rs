@@ -109,7 +109,8 @@ pub mod memory {
         }
         pub fn find(&self, address: u64) -> Option<(u64, u64)> {
             let state = self.state.lock().unwrap();
-            let live = state.live.range(..=address).next_back().map(|(base, data)| (*base, data.0.len() as u64));
+            let live =
+                state.live.range(..=address).next_back().map(|(base, data)| (*base, data.0.len() as u64));
             let host = state.host.range(..=address).next_back().map(|(base, bytes)| (*base, *bytes));
             [live, host].into_iter().flatten().find(|(base, bytes)| address < base + bytes)
         }
