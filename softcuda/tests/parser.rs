@@ -67,7 +67,7 @@ fn address(base: Option<&str>, offset: i64) -> Operand {
 
 /// On the `line`-th line, without `.loc`.
 fn on_line(line: u32) -> Position {
-    Position { ptx_line: HEAD_LINES + line, file: 0, line: 0 }
+    Position { ptx_line: HEAD_LINES + line, ..Position::default() }
 }
 
 /// `.global .u32 x;` on the first line, from which tests depart.

@@ -8,7 +8,7 @@ use super::work::Work;
 use super::{Handle, State, Status};
 
 /// A node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Node {
     /// What it does.
     pub work: Work,
@@ -19,7 +19,7 @@ pub struct Node {
 }
 
 /// A graph. Its nodes are in the order of their handles, which is that of their creation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Graph {
     /// The nodes.
     pub nodes: BTreeMap<Handle, Node>,
@@ -70,7 +70,7 @@ impl Graph {
 }
 
 /// A node of an executable graph.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Step {
     source: Handle,
     work: Work,
@@ -81,7 +81,6 @@ struct Step {
 }
 
 /// A graph that can be launched.
-#[derive(Debug)]
 pub struct Executable {
     steps: Vec<Step>,
     chains: Vec<u32>,

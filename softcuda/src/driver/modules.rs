@@ -19,7 +19,6 @@ pub struct LoadedModule {
 }
 
 /// A function of a module.
-#[derive(Debug)]
 pub struct Function {
     /// Its module.
     pub module: Handle,

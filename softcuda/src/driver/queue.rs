@@ -12,7 +12,6 @@ use super::random::Random;
 use super::work::Work;
 
 /// Something to be executed.
-#[derive(Debug)]
 pub struct Command {
     /// Its place in the order.
     pub ticket: Arc<Ticket>,

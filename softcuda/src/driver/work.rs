@@ -187,7 +187,7 @@ impl Fill {
 }
 
 /// A launch, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LaunchWork {
     /// The kernel.
     pub kernel: Arc<Kernel>,
@@ -207,7 +207,7 @@ pub type HostFunction = unsafe extern "C" fn(*mut c_void);
 pub type StreamCallback = unsafe extern "C" fn(usize, Status, *mut c_void);
 
 /// What a command does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Work {
     /// Nothing: events, joins.
     Nothing,

@@ -5,8 +5,21 @@
 //! as a closure over [`Element`]s handed to a [`Maps`]; the interpreter's `Maps` makes a loop over 32 lanes of it, that
 //! of the tests calls it on the values of a table.
 
+use crate::lower::{Emit, Lowered, Lowerer};
+use crate::machine::registers::{File, Registers, Source, blend};
 use crate::model::counters::Class;
 use crate::ptx::ast;
+
+pub mod async_copy;
+pub mod atomic;
+pub mod barrier;
+pub mod carry;
+pub mod data;
+pub mod integer;
+pub mod matrix;
+pub mod memory;
+pub mod tensor;
+pub mod warp;
 
 #[cfg(test)]
 pub mod testing;
@@ -18,6 +31,12 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     fn to_bits(self) -> u64;
     /// From the low bits.
     fn from_bits(bits: u64) -> Self;
+    /// The file of registers that holds such values.
+    const FILE: File;
+    /// What a register holds, all lanes.
+    fn load(registers: &Registers, source: Source) -> [Self; 32];
+    /// Sets the lanes of the mask.
+    fn store(registers: &mut Registers, slot: u32, values: &[Self; 32], mask: u32);
 }
 
 impl Element for bool {
@@ -26,6 +45,18 @@ impl Element for bool {
     }
     fn from_bits(bits: u64) -> Self {
         bits & 1 != 0
+    }
+    const FILE: File = File::Predicate;
+    #[inline(always)]
+    fn load(registers: &Registers, source: Source) -> [bool; 32] {
+        let mask = registers.mask(source);
+        std::array::from_fn(|lane| mask >> lane & 1 != 0)
+    }
+    #[inline(always)]
+    fn store(registers: &mut Registers, slot: u32, values: &[bool; 32], mask: u32) {
+        let bits = values.iter().enumerate().fold(0, |bits, (lane, &value)| bits | u32::from(value) << lane);
+        let register = &mut registers.predicates[slot as usize];
+        *register = (*register & !mask) | (bits & mask);
     }
 }
 
@@ -36,6 +67,15 @@ impl Element for u32 {
     fn from_bits(bits: u64) -> Self {
         bits as u32
     }
+    const FILE: File = File::Narrow;
+    #[inline(always)]
+    fn load(registers: &Registers, source: Source) -> [u32; 32] {
+        registers.narrow[source.slot as usize]
+    }
+    #[inline(always)]
+    fn store(registers: &mut Registers, slot: u32, values: &[u32; 32], mask: u32) {
+        blend(&mut registers.narrow[slot as usize], values, mask);
+    }
 }
 
 impl Element for u64 {
@@ -44,6 +84,15 @@ impl Element for u64 {
     }
     fn from_bits(bits: u64) -> Self {
         bits
+    }
+    const FILE: File = File::Wide;
+    #[inline(always)]
+    fn load(registers: &Registers, source: Source) -> [u64; 32] {
+        registers.wide[source.slot as usize]
+    }
+    #[inline(always)]
+    fn store(registers: &mut Registers, slot: u32, values: &[u64; 32], mask: u32) {
+        blend(&mut registers.wide[slot as usize], values, mask);
     }
 }
 
@@ -128,4 +177,37 @@ pub fn immediate(instruction: &ast::Instruction, index: usize) -> Option<i64> {
         Some(ast::Operand::Integer(value)) => Some(*value),
         _ => None,
     }
+}
+
+/// Makes the steps of an instruction; `None` if no family knows it.
+pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
+    type Family = fn(&mut Lowerer<'_>, &ast::Instruction) -> Option<Lowered>;
+    const FAMILIES: [Family; 9] = [
+        data::lower,
+        memory::lower,
+        atomic::lower,
+        barrier::lower,
+        warp::lower,
+        matrix::lower,
+        async_copy::lower,
+        carry::lower,
+        plain,
+    ];
+    FAMILIES.iter().find_map(|family| family(lowerer, instruction))
+}
+
+/// Instructions that do the same to every lane.
+fn plain(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
+    integer::decode(instruction, Emit { lowerer, instruction })
+}
+
+/// Calls of functions that the driver provides (`vprintf`, `__assertfail`); `None` for any other.
+pub fn call(
+    _lowerer: &mut Lowerer<'_>,
+    _instruction: &ast::Instruction,
+    _name: &str,
+    _results: &[ast::Operand],
+    _arguments: &[ast::Operand],
+) -> Option<Lowered> {
+    None
 }

@@ -10,6 +10,8 @@ pub struct Position {
     pub file: u32,
     /// Line in that file, 0 for none.
     pub line: u32,
+    /// File and line of the place where that was inlined (the outermost one), (0, 0) for none.
+    pub inlined_at: (u32, u32),
 }
 
 /// A whole PTX text.

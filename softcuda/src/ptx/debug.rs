@@ -19,16 +19,18 @@ impl Parser<'_> {
     }
 
     /// `.loc 1 24 13`, also with `, function_name $L__info_string0 + 12, inlined_at 1 50 9`. The line is where the
-    /// instruction was written, not where that was inlined.
+    /// instruction was written; where that was inlined is kept beside it, followed to the outermost place.
     pub(super) fn loc(&mut self) -> Result<(), ParseError> {
         self.advance()?;
-        self.location = self.source_line()?;
+        let at = self.source_line()?;
+        let mut outer = (0, 0);
         while self.accept(",")? {
             let attribute = self.token;
             match self.word("`function_name` or `inlined_at`")? {
                 "function_name" => self.function_name()?,
                 "inlined_at" => {
-                    self.source_line()?;
+                    let call = self.source_line()?;
+                    outer = self.inlined.get(&call).copied().unwrap_or((call.0, call.1));
                 }
                 _ => {
                     let message = format!("{} is not an attribute of `.loc`", attribute.quoted());
@@ -36,15 +38,20 @@ impl Parser<'_> {
                 }
             }
         }
+        match outer {
+            (0, 0) => drop(self.inlined.remove(&at)),
+            _ => drop(self.inlined.insert(at, outer)),
+        }
+        self.location = (at.0, at.1, outer);
         Ok(())
     }
 
-    /// File and line of `1 24 13`; the column is not kept.
-    fn source_line(&mut self) -> Result<(u32, u32), ParseError> {
+    /// File, line and column: `1 24 13`.
+    fn source_line(&mut self) -> Result<(u32, u32, u32), ParseError> {
         let file = self.literal("the index of a file")?;
         let line = self.literal("a line")?;
-        self.literal("a column")?;
-        Ok((file, line))
+        let column = self.literal("a column")?;
+        Ok((file, line, column))
     }
 
     fn function_name(&mut self) -> Result<(), ParseError> {

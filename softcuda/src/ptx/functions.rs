@@ -31,7 +31,7 @@ impl Parser<'_> {
         }
         if !self.accept(";")? {
             function.body = Some(self.block("or `;` behind the head of a function")?);
-            self.location = (0, 0);
+            self.location = (0, 0, (0, 0));
         }
         Ok(function)
     }

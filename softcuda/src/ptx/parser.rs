@@ -1,5 +1,7 @@
 //! The cursor over the tokens, and the directives of a module.
 
+use std::collections::HashMap;
+
 use super::ast::{Linkage, Module, Position};
 use super::lexer::{Kind, Lexer, Token};
 use super::{MAX_DEPTH, ParseError};
@@ -15,7 +17,9 @@ pub(super) struct Parser<'a> {
     /// How many blocks, braces and parentheses are open.
     depth: u32,
     /// `.file` and line of the last `.loc` of this function.
-    pub location: (u32, u32),
+    pub location: (u32, u32, (u32, u32)),
+    /// Where the code at a file, line and column was inlined last.
+    pub inlined: HashMap<(u32, u32, u32), (u32, u32)>,
     /// Bytes of zeros that initialisers may still ask for by leaving elements out.
     pub padding_left: u64,
 }
@@ -28,7 +32,8 @@ impl<'a> Parser<'a> {
             lexer,
             token,
             depth: 0,
-            location: (0, 0),
+            location: (0, 0, (0, 0)),
+            inlined: HashMap::new(),
             padding_left: super::initialisers::MAX_PADDING,
         })
     }
@@ -246,7 +251,7 @@ impl<'a> Parser<'a> {
 
     /// Where the token in sight stands.
     pub fn position(&self) -> Position {
-        let (file, line) = self.location;
-        Position { ptx_line: self.token.line, file, line }
+        let (file, line, inlined_at) = self.location;
+        Position { ptx_line: self.token.line, file, line, inlined_at }
     }
 }

@@ -1,0 +1,325 @@
+//! A block: its warps, run one after the other until all have ended or none can go on.
+
+use std::sync::atomic::Ordering;
+
+use super::barriers::Barriers;
+use super::context::{Arrival, BlockState, Context, LaunchState, ReductionKind, StepCount, WarpState};
+use super::memory::POISON;
+use super::order::Clock;
+use super::registers::{Registers, lanes};
+use super::shadow::Records;
+use super::warp::{Split, Stop, Wait, Warp};
+use crate::checks::{Check, DeviceError, Finding};
+use crate::program::{LaneMask, Special, Step};
+
+/// Warp instructions that a warp does before another of its block has a turn.
+const WARP_SLICE: u64 = 1 << 12;
+
+/// A block that runs.
+pub struct Block {
+    warps: Vec<Warp>,
+    state: BlockState,
+    /// The order in which warps have their turns.
+    order: Vec<usize>,
+}
+
+/// How a turn of a block ended.
+pub enum Turn {
+    /// All threads have ended.
+    Done(Box<BlockState>),
+    /// It has done what it was given.
+    Slice,
+    /// A fault; the counts up to it.
+    Fault(Box<Finding>, Box<BlockState>),
+}
+
+/// A small mixing function (splitmix64, Steele et al. 2014).
+pub fn mix(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Block {
+    /// The block of a number, at its start.
+    pub fn new(launch: &LaunchState<'_>, number: u64, seed: u64, steps: usize) -> Block {
+        let [x, y, _] = launch.grid.map(u64::from);
+        let at = [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32];
+        let threads = launch.block.iter().product::<u32>() as usize;
+        let count = threads.div_ceil(32);
+        let warps = (0..count)
+            .map(|warp| {
+                let lanes = (threads - warp * 32).min(32);
+                let launched = if lanes == 32 { u32::MAX } else { (1 << lanes) - 1 };
+                let local = launch.kernel.local_bytes as usize * 32;
+                let state = WarpState {
+                    number: warp,
+                    launched,
+                    exited: 0,
+                    local: vec![POISON; local],
+                    local_written: vec![false; local],
+                    pending: vec![Default::default(); 32],
+                    carry: 0,
+                };
+                Warp::new(registers(launch, at, number, warp), state)
+            })
+            .collect();
+        let shared = launch.shared_bytes as usize;
+        let words = shared.div_ceil(4);
+        let state = BlockState {
+            number,
+            at,
+            shared: vec![POISON; shared],
+            shared_written: vec![0; words],
+            shared_records: Records::new(if launch.checks.has(Check::Race) { words } else { 0 }),
+            barriers: Barriers::new(count),
+            clocks: vec![Clock::default(); count],
+            shared_clocks: Default::default(),
+            counts: vec![StepCount::default(); steps],
+            barriers_passed: 0,
+            last_region: 0,
+        };
+        let mut order: Vec<usize> = (0..count).collect();
+        if seed != 0 {
+            order.sort_by_key(|&warp| mix(seed ^ mix(number ^ mix(warp as u64))));
+        }
+        Block { warps, state, order }
+    }
+
+    /// Runs for `budget` warp instructions or to the end.
+    pub fn run(mut self, launch: &LaunchState<'_>, steps: &[Step], budget: u64) -> (Turn, Option<Block>) {
+        let mut left = budget;
+        loop {
+            let mut ran = false;
+            for turn in 0..self.order.len() {
+                let index = self.order[turn];
+                if self.warps[index].is_done() {
+                    continue;
+                }
+                let mut slice = WARP_SLICE.min(left);
+                let given = slice;
+                let stop = self.warps[index].run(&mut self.state, launch, steps, &mut slice);
+                ran |= slice < given;
+                left -= given - slice;
+                let result = match stop {
+                    Stop::Slice | Stop::Idle => {
+                        self.release();
+                        Ok(())
+                    }
+                    Stop::Barrier(arrival, mask) => {
+                        ran = true;
+                        self.arrive(launch, index, arrival, mask)
+                    }
+                    Stop::Fault(fault) => Err(fault),
+                };
+                if let Err(fault) = result {
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
+                if left == 0 {
+                    launch.clock.fetch_add(budget, Ordering::Relaxed);
+                    return (Turn::Slice, Some(self));
+                }
+            }
+            if self.warps.iter().all(Warp::is_done) {
+                launch.clock.fetch_add(budget - left, Ordering::Relaxed);
+                launch.progress.fetch_add(1, Ordering::Relaxed);
+                return (Turn::Done(Box::new(self.state)), None);
+            }
+            if !ran
+                && !self.warps.iter().any(|warp| warp.splits.iter().any(|split| split.wait == Wait::Ready))
+            {
+                let fault = self.stuck(launch);
+                return (Turn::Fault(fault, Box::new(self.state)), None);
+            }
+            if launch.stop.load(Ordering::Relaxed) {
+                return (Turn::Slice, Some(self));
+            }
+        }
+    }
+
+    /// Lanes of a warp have arrived at a barrier.
+    fn arrive(
+        &mut self,
+        launch: &LaunchState<'_>,
+        index: usize,
+        arrival: Arrival,
+        mask: u32,
+    ) -> Result<(), Box<Finding>> {
+        let knowledge = self.state.clocks[index].knowledge(index);
+        let clock = &mut self.state.clocks[index];
+        if arrival.aligned || mask == self.warps[index].live() {
+            // Lanes that arrive together have synchronised among themselves, too.
+            clock.synchronise_lanes(u32::MAX, u32::MAX);
+        } else {
+            clock.tick += 1;
+        }
+        let live = self.warps[index].live();
+        if let Err(threads) = self.state.barriers.arrive(index, mask, live, arrival, &knowledge) {
+            let what = format!(
+                "barrier {} is waited for with {} threads here and {threads} elsewhere (0: all of the block)",
+                arrival.barrier, arrival.threads
+            );
+            return Err(self.at_wait(launch, index, Check::Sync, DeviceError::LaunchFailed, what));
+        }
+        self.release();
+        Ok(())
+    }
+
+    /// Lets go whoever waits at barriers that are complete.
+    fn release(&mut self) {
+        let live = self.warps.iter().filter(|warp| !warp.is_done()).count() as u32;
+        let used: Vec<usize> = self.state.barriers.used().collect();
+        for number in used {
+            let Some(barrier) = self.state.barriers.complete(number, live) else { continue };
+            self.state.barriers_passed += 1;
+            let votes: u32 =
+                barrier.reductions.iter().map(|(_, mask, r)| (r.votes & mask).count_ones()).sum();
+            let all = barrier.reductions.iter().all(|(_, mask, reduction)| reduction.votes & mask == *mask);
+            for (index, warp) in self.warps.iter_mut().enumerate() {
+                if barrier.waiting[index] == 0 {
+                    continue;
+                }
+                self.state.clocks[index].learn(&barrier.clock);
+                for split in &mut warp.splits {
+                    if split.wait == Wait::Barrier(number as u32) {
+                        split.wait = Wait::Ready;
+                    }
+                }
+                for (_, mask, reduction) in barrier.reductions.iter().filter(|entry| entry.0 == index) {
+                    let slot = reduction.slot as usize;
+                    match reduction.kind {
+                        ReductionKind::Count => {
+                            lanes(*mask).for_each(|lane| warp.registers.narrow[slot][lane] = votes);
+                        }
+                        kind => {
+                            let holds = if kind == ReductionKind::And { all } else { votes > 0 };
+                            let register = &mut warp.registers.predicates[slot];
+                            *register = *register & !mask | if holds { *mask } else { 0 };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A finding at the barrier or instruction at which a warp waits.
+    fn at_wait(
+        &mut self,
+        launch: &LaunchState<'_>,
+        index: usize,
+        check: Check,
+        error: DeviceError,
+        what: String,
+    ) -> Box<Finding> {
+        let warp = &mut self.warps[index];
+        let waits = |split: &&Split| split.wait != Wait::Ready;
+        let split = warp.splits.iter().find(waits).copied();
+        let split = split.unwrap_or(Split { pc: 0, mask: 1, wait: Wait::Ready });
+        let pc = match split.wait {
+            Wait::Barrier(_) => split.pc.saturating_sub(1),
+            _ => split.pc,
+        };
+        let registers = &mut warp.registers;
+        let context = Context {
+            registers,
+            mask: split.mask,
+            pc,
+            warp: &mut warp.state,
+            block: &mut self.state,
+            launch,
+        };
+        context.finding(split.mask.trailing_zeros() as usize & 31, check, error, what)
+    }
+
+    /// The block, the place of its first warp that has not ended, and a thread there.
+    pub fn whereabouts(&self, launch: &LaunchState<'_>) -> ([u32; 3], String, [u32; 3]) {
+        let found = self.warps.iter().find_map(|warp| Some((warp, warp.splits.first()?)));
+        let Some((warp, split)) = found else { return (self.state.at, String::new(), [0; 3]) };
+        let lane = split.mask.trailing_zeros() as usize & 31;
+        let steps = launch.kernel.steps.as_ref().ok();
+        let step = steps.and_then(|steps| steps.get(split.pc as usize));
+        let place = step.map(|step| launch.kernel.place(step.position)).unwrap_or_default();
+        (self.state.at, place, super::context::thread(launch.block, warp.state.number * 32 + lane))
+    }
+
+    /// Nobody can go on: says who waits for whom.
+    fn stuck(&mut self, launch: &LaunchState<'_>) -> Box<Finding> {
+        for index in 0..self.warps.len() {
+            let splits = &self.warps[index].splits;
+            if let Some(waiting) = splits.iter().find(|split| split.wait == Wait::Lanes).copied() {
+                let other = splits.iter().find(|split| split.mask != waiting.mask).copied();
+                let (absent, pc) = match other {
+                    Some(split) => (split.mask, split.pc.saturating_sub(1)),
+                    None => (self.warps[index].state.launched & !waiting.mask, waiting.pc),
+                };
+                return self.warps[index].missing(
+                    &mut self.state,
+                    launch,
+                    waiting.pc,
+                    waiting.mask,
+                    absent,
+                    pc,
+                );
+            }
+        }
+        let waits: Vec<String> = self
+            .state
+            .barriers
+            .used()
+            .map(|number| {
+                let barrier = self.state.barriers.get(number);
+                let wanted = match barrier.threads {
+                    0 => "all".to_string(),
+                    threads => threads.to_string(),
+                };
+                format!("{} of {wanted} threads have arrived at barrier {number}", barrier.arrived)
+            })
+            .collect();
+        let index = (0..self.warps.len()).find(|&index| !self.warps[index].is_done()).unwrap_or(0);
+        let what = format!("the block waits for ever: {}", waits.join(", "));
+        self.at_wait(launch, index, Check::Deadlock, DeviceError::LaunchTimeout, what)
+    }
+}
+
+/// The registers of a warp at its start.
+fn registers(launch: &LaunchState<'_>, at: [u32; 3], number: u64, warp: usize) -> Registers {
+    let layout = &launch.kernel.layout;
+    let mut registers = Registers {
+        predicates: vec![0; layout.predicates as usize],
+        narrow: vec![[0; 32]; layout.narrow as usize],
+        wide: vec![[0; 32]; layout.wide as usize],
+    };
+    registers.predicates[1] = u32::MAX;
+    layout.narrow_constants.iter().for_each(|&(slot, value)| registers.narrow[slot as usize] = [value; 32]);
+    layout.wide_constants.iter().for_each(|&(slot, value)| registers.wide[slot as usize] = [value; 32]);
+    for &(slot, special) in &layout.specials {
+        registers.narrow[slot as usize] = std::array::from_fn(|lane| match special {
+            Special::Thread(axis) => {
+                super::context::thread(launch.block, warp * 32 + lane)[usize::from(axis)]
+            }
+            Special::Threads(axis) => launch.block[usize::from(axis)],
+            Special::Block(axis) => at[usize::from(axis)],
+            Special::Blocks(axis) => launch.grid[usize::from(axis)],
+            Special::Lane => lane as u32,
+            Special::Warp => warp as u32,
+            Special::Warps => launch.device.max_warps_per_sm,
+            Special::Multiprocessor => (number % u64::from(launch.device.sm_count)) as u32,
+            Special::Multiprocessors => launch.device.sm_count,
+            Special::Grid => 1,
+            Special::LaneMask(mask) => {
+                let equal = 1u32 << lane;
+                match mask {
+                    LaneMask::Equal => equal,
+                    LaneMask::Less => equal - 1,
+                    LaneMask::LessEqual => equal | (equal - 1),
+                    LaneMask::Greater => !(equal | (equal - 1)),
+                    LaneMask::GreaterEqual => !(equal - 1),
+                }
+            }
+            Special::DynamicShared => launch.dynamic_shared_bytes,
+            Special::TotalShared => launch.shared_bytes,
+        });
+    }
+    registers
+}

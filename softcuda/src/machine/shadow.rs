@@ -1,0 +1,209 @@
+//! Who accessed a word last, and the rule that makes two accesses a race.
+//!
+//! Each word of 4 bytes has two records, of its last writer and its last reader; an access is compared with both.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use super::memory::{zeroed_bytes, zeroed_records};
+
+/// In the shadow of shared memory: a `cp.async` to the word is under way.
+pub const PENDING: u8 = 1 << 4;
+/// In the shadow of shared memory: the word came by `cp.async`.
+pub const COPIED: u8 = 1 << 5;
+
+/// Blocks are known by so many low bits of their number.
+pub const BLOCK_MASK: u64 = (1 << 26) - 1;
+/// Ticks that fit a record; later ones are not checked.
+pub const LAST_TICK: u32 = (1 << 22) - 1;
+
+/// An access, as a record holds it: bytes of the word in bits 0 to 3, strong (atomic or volatile) in bit 4, the tick in 5 to
+/// 26, the thread in 27 to 36, "and other threads" in 37, the block in 38 to 63. 0 is no access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub u64);
+
+impl Stamp {
+    /// By a thread of a block, at a tick of its warp. Bytes are added by [`Stamp::on`].
+    pub fn new(block: u64, thread: usize, tick: u32, strong: bool) -> Stamp {
+        let tick = u64::from(tick.min(LAST_TICK));
+        Stamp((block & BLOCK_MASK) << 38 | (thread as u64 & 1023) << 27 | tick << 5 | u64::from(strong) << 4)
+    }
+
+    /// The same on these bytes of a word.
+    #[inline(always)]
+    pub fn on(self, bytes: u8) -> Stamp {
+        Stamp(self.0 | u64::from(bytes))
+    }
+
+    /// Bytes of the word.
+    #[inline(always)]
+    pub fn bytes(self) -> u8 {
+        self.0 as u8 & 15
+    }
+
+    /// Atomic or volatile.
+    pub fn strong(self) -> bool {
+        self.0 >> 4 & 1 != 0
+    }
+
+    /// Tick of its warp.
+    pub fn tick(self) -> u32 {
+        (self.0 >> 5) as u32 & LAST_TICK
+    }
+
+    /// Thread in its block.
+    pub fn thread(self) -> usize {
+        (self.0 >> 27) as usize & 1023
+    }
+
+    /// Other threads did the same at about that time.
+    pub fn others(self) -> bool {
+        self.0 >> 37 & 1 != 0
+    }
+
+    fn and_others(self) -> Stamp {
+        Stamp(self.0 | 1 << 37)
+    }
+
+    /// Block, its low bits.
+    pub fn block(self) -> u64 {
+        self.0 >> 38
+    }
+
+    /// Whether both are by the same thread.
+    #[inline(always)]
+    pub fn same_thread(self, other: Stamp) -> bool {
+        (self.0 ^ other.0) & !(1 << 37 | 0x7ff_ffff) == 0
+    }
+
+    /// Whether both are by the same thread, at the same tick, on the same bytes.
+    #[inline(always)]
+    fn same(self, other: Stamp) -> bool {
+        (self.0 ^ other.0) & !(1 << 37) == 0
+    }
+}
+
+/// Records of the words of some memory.
+pub struct Records {
+    /// Last writer and last reader.
+    stamps: Box<[[AtomicU64; 2]]>,
+    /// Instructions of those.
+    places: Box<[[AtomicU32; 2]]>,
+}
+
+/// An access that conflicts with an earlier one.
+#[derive(Clone, Copy, Debug)]
+pub struct Conflict {
+    /// The earlier one.
+    pub earlier: Stamp,
+    /// Its instruction.
+    pub place: u32,
+    /// Whether it wrote.
+    pub wrote: bool,
+}
+
+impl Records {
+    /// For so many words, none of them accessed.
+    pub fn new(words: usize) -> Records {
+        let (stamps, places) = zeroed_records(words);
+        Records { stamps, places }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.stamps.iter_mut().for_each(|pair| *pair = Default::default());
+    }
+
+    /// A read of a word by `me`; `ordered` says whether an earlier access happened before it.
+    #[inline(always)]
+    pub fn read(
+        &self,
+        word: usize,
+        me: Stamp,
+        place: u32,
+        ordered: impl Fn(Stamp) -> bool,
+    ) -> Option<Conflict> {
+        let [writer, reader] = &self.stamps[word];
+        let wrote = Stamp(writer.load(Ordering::Relaxed));
+        let read = Stamp(reader.load(Ordering::Relaxed));
+        if !me.same(read) {
+            let fresh = read.0 == 0 || me.same_thread(read) || ordered(read);
+            let stamp = if fresh { me } else { me.and_others() };
+            // A strong read must not hide a weak one that a later strong write would race with.
+            if fresh || !me.strong() || read.strong() {
+                reader.store(stamp.0, Ordering::Relaxed);
+                self.places[word][1].store(place, Ordering::Relaxed);
+            }
+        }
+        self.conflict(word, wrote, me, true, &ordered)
+    }
+
+    /// A write of a word by `me`. `unchanged` says that it writes what is there already, which is no race with a writer.
+    #[inline(always)]
+    pub fn write(
+        &self,
+        word: usize,
+        me: Stamp,
+        place: u32,
+        unchanged: bool,
+        ordered: impl Fn(Stamp) -> bool,
+    ) -> Option<Conflict> {
+        let [writer, reader] = &self.stamps[word];
+        let wrote = Stamp(writer.load(Ordering::Relaxed));
+        let read = Stamp(reader.load(Ordering::Relaxed));
+        let mut conflict = None;
+        if !me.same(wrote) {
+            if !unchanged {
+                conflict = self.conflict(word, wrote, me, true, &ordered);
+            }
+            writer.store(me.0, Ordering::Relaxed);
+            self.places[word][0].store(place, Ordering::Relaxed);
+        }
+        if conflict.is_none() && !unchanged {
+            conflict = self.conflict(word, read, me, false, &ordered);
+        }
+        conflict
+    }
+
+    #[inline(always)]
+    fn conflict(
+        &self,
+        word: usize,
+        earlier: Stamp,
+        me: Stamp,
+        wrote: bool,
+        ordered: &impl Fn(Stamp) -> bool,
+    ) -> Option<Conflict> {
+        if earlier.bytes() & me.bytes() == 0
+            || (earlier.same_thread(me) && !earlier.others())
+            || (earlier.strong() && me.strong())
+            || earlier.tick() == LAST_TICK
+            || ordered(earlier)
+        {
+            return None;
+        }
+        let place = self.places[word][usize::from(!wrote)].load(Ordering::Relaxed);
+        Some(Conflict { earlier, place, wrote })
+    }
+}
+
+/// What a launch did to an allocation.
+pub struct Tracking {
+    /// A byte a word: 1 read, 2 read as constant data (`ld.global.nc`).
+    pub read: Box<[AtomicU8]>,
+    /// A byte a word: 1 written.
+    pub written: Box<[AtomicU8]>,
+    /// Who accessed each word; empty if nobody asked for races.
+    pub records: Records,
+}
+
+impl Tracking {
+    /// For so many bytes.
+    pub fn new(bytes: u64, races: bool) -> Tracking {
+        let words = bytes.div_ceil(4) as usize;
+        Tracking {
+            read: zeroed_bytes(words),
+            written: zeroed_bytes(words),
+            records: Records::new(if races { words } else { 0 }),
+        }
+    }
+}
