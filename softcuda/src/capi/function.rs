@@ -27,7 +27,7 @@ pub(super) unsafe fn get_attribute(
             1 => kernel.shared_bytes as c_int,
             2 => kernel.constant_bytes as c_int,
             3 => kernel.local_bytes as c_int,
-            4 => kernel.registers as c_int,
+            4 => function.estimated_registers() as c_int,
             5 => kernel.target as c_int,
             6 => device.major * 10 + device.minor,
             MAX_DYNAMIC_SHARED => function.max_dynamic_shared as c_int,
@@ -69,7 +69,7 @@ pub(super) fn set_cache_config(function: Handle, config: c_uint) -> Result<(), S
 fn needs(function: &Function, threads: u32, dynamic_shared: usize) -> BlockNeeds {
     let dynamic = u32::try_from(dynamic_shared).unwrap_or(u32::MAX);
     let shared_bytes = function.kernel.shared_bytes.saturating_add(dynamic);
-    BlockNeeds { threads, registers: function.kernel.registers, shared_bytes }
+    BlockNeeds { threads, registers: function.estimated_registers(), shared_bytes }
 }
 
 /// Blocks of a function that an SM holds.
@@ -105,10 +105,10 @@ unsafe fn potential_block_size(
 ) -> Result<(), Status> {
     wanted(grid)?;
     wanted(block)?;
-    let (device, kernel, most) = DRIVER.in_context(|state, _| {
+    let (device, kernel, registers, most) = DRIVER.in_context(|state, _| {
         let device = state.device;
         let function = state.function(function)?;
-        Ok((device, function.kernel.clone(), function.max_threads()))
+        Ok((device, function.kernel.clone(), function.estimated_registers(), function.max_threads()))
     })?;
     let limit = u32::try_from(limit).map_err(|_| Status::ERROR_INVALID_VALUE)?;
     let limit = if limit == 0 { most } else { limit.min(most) };
@@ -118,7 +118,7 @@ unsafe fn potential_block_size(
         let dynamic = by_threads.map_or(dynamic_shared, |size| unsafe { size(threads as c_int) });
         kernel.shared_bytes.saturating_add(u32::try_from(dynamic).unwrap_or(u32::MAX))
     };
-    let (blocks, threads) = max_potential_block_size(device, kernel.registers, shared, limit);
+    let (blocks, threads) = max_potential_block_size(device, registers, shared, limit);
     // SAFETY: as the program says.
     unsafe {
         answer(grid, blocks as c_int)?;

@@ -84,11 +84,11 @@ impl Machine {
     }
 
     fn launch(&self, work: &LaunchWork, number: u64) -> Done {
-        let LaunchWork { kernel, grid, block, shared, parameters } = work;
+        let LaunchWork { kernel, registers, grid, block, shared, parameters } = work;
         let shape = LaunchShape {
             grid: *grid,
             block: *block,
-            registers: (kernel.registers > 0).then_some(kernel.registers),
+            registers: *registers,
             shared_bytes: kernel.shared_bytes.saturating_add(*shared),
         };
         let profile = |counters, lines| LaunchProfile::new(self.device, &kernel.name, shape, counters, lines);

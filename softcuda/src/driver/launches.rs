@@ -59,6 +59,7 @@ impl State {
         let parameters = read_parameters(function, request).map_err(refused)?;
         Ok(LaunchWork {
             kernel: function.kernel.clone(),
+            registers: function.registers,
             grid: request.grid,
             block: request.block,
             shared: request.shared,
@@ -108,13 +109,13 @@ fn limits(device: &Device, function: &Function, request: &Request) -> Result<(),
     let resources = |why: String| Err((Status::ERROR_LAUNCH_OUT_OF_RESOURCES, why));
     let most = function.most_threads_by_registers();
     if threads > u64::from(most) {
-        let registers = kernel.registers;
+        let registers = function.estimated_registers();
         return resources(format!("{threads} threads of {registers} registers, an SM has them for {most}"));
     }
     if request.cooperative {
         let needs = BlockNeeds {
             threads: threads as u32,
-            registers: kernel.registers,
+            registers: function.estimated_registers(),
             shared_bytes: kernel.shared_bytes.saturating_add(shared),
         };
         let blocks = grid.iter().map(|extent| u64::from(*extent)).product::<u64>();

@@ -24,6 +24,8 @@ pub struct Function {
     pub module: Handle,
     /// What it does.
     pub kernel: Arc<Kernel>,
+    /// Registers of a thread as ptxas allotted them; `None` where nobody said.
+    pub registers: Option<u32>,
     /// Its name.
     pub name: CString,
     /// Dynamic shared memory that launches may have, bytes.
@@ -43,12 +45,19 @@ impl Function {
         bound.min(Device::MAX_THREADS_PER_BLOCK).min(self.most_threads_by_registers())
     }
 
-    /// Threads of a block whose registers an SM has: whole warps, registers in multiples of 256 a warp.
+    /// Threads of a block whose registers an SM has: whole warps, registers in multiples of 256 a warp. All that there
+    /// can be where nobody said how many registers there are.
     pub fn most_threads_by_registers(&self) -> u32 {
-        let per_warp = (self.kernel.registers.max(1).saturating_mul(Device::WARP_SIZE))
+        let Some(registers) = self.registers else { return Device::MAX_THREADS_PER_BLOCK };
+        let per_warp = (registers.max(1).saturating_mul(Device::WARP_SIZE))
             .checked_next_multiple_of(Device::REGISTER_GRANULARITY)
             .unwrap_or(u32::MAX);
         Device::REGISTERS_PER_SM / per_warp * Device::WARP_SIZE
+    }
+
+    /// Registers of a thread, estimated where nobody said.
+    pub fn estimated_registers(&self) -> u32 {
+        self.registers.unwrap_or(self.kernel.registers)
     }
 }
 
@@ -71,8 +80,10 @@ impl State {
         }
         let kernel = loaded.module.kernel(name).ok_or(Status::ERROR_NOT_FOUND)?;
         let handle = self.new_handle();
+        let registers = self.settings.registers.get(name).copied();
         let function = Function {
             module,
+            registers,
             name: CString::new(name).map_err(|_| Status::ERROR_NOT_FOUND)?,
             max_dynamic_shared: Device::SHARED_PER_BLOCK_BYTES.saturating_sub(kernel.shared_bytes),
             carveout: -1,

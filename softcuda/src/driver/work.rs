@@ -191,6 +191,8 @@ impl Fill {
 pub struct LaunchWork {
     /// The kernel.
     pub kernel: Arc<Kernel>,
+    /// Its registers as ptxas allotted them, for the cost model.
+    pub registers: Option<u32>,
     /// Blocks.
     pub grid: [u32; 3],
     /// Threads of a block.
