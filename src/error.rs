@@ -62,7 +62,7 @@ pub enum Error {
         tensor: String,
         /// The value found: NaN, inf or -inf.
         value: f32,
-        /// The training step (0-based) during which it appeared.
+        /// The training step during which it appeared, the first being 1; 0 for what was there before.
         step: u64,
         /// Where the last good checkpoint is and what to try; starts with "; " or is empty.
         advice: String,

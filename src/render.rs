@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::audio::config::RepresentationConfig;
 use crate::audio::wav::{SampleFormat, SoundCheck, WavNotes};
 use crate::audio::{Normalizer, Representation, picture, representation, wav};
+use crate::config::Config;
 use crate::error::Result;
 use crate::files::create_folder;
 
@@ -17,12 +18,17 @@ use crate::files::create_folder;
 const SAFE_PEAK: f32 = 0.98;
 
 /// Everything that is needed to make the same sound again, stored in each WAV as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// dit-engine's version.
     pub version: String,
-    /// SHA-256 of the checkpoint, first 16 hexadecimal digits; empty for a sample taken during training.
-    pub checkpoint: String,
+    /// SHA-256 of the checkpoint's file, first 16 hexadecimal digits; none for a sample taken during training, when there
+    /// need not be a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// Hash of the weights that were used ([`WeightsHash`](crate::train::checkpoint::WeightsHash)); `inspect` shows those
+    /// of a checkpoint.
+    pub weights: String,
     /// Training step of the weights.
     pub step: u64,
     /// Seed of the sample.
@@ -41,6 +47,21 @@ pub struct Recipe {
     pub device: String,
     /// The whole configuration, as TOML.
     pub config: String,
+}
+
+impl Recipe {
+    /// What a configuration and this program's version decide; the rest is empty.
+    pub fn of(config: &Config) -> Recipe {
+        let sample = &config.sample;
+        Recipe {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            sampler: format!("{:?}", sample.sampler).to_lowercase(),
+            sampler_steps: sample.steps,
+            clip: sample.clip,
+            config: config.to_toml(),
+            ..Recipe::default()
+        }
+    }
 }
 
 /// Turns normalised images into files.
@@ -125,7 +146,7 @@ impl Renderer {
     }
 
     /// Writes `FOLDER/NAME-0.wav`, `FOLDER/NAME-0.png` and so on, and `FOLDER/NAME.png` with all pictures if there are
-    /// several. `recipe` gives each sample's recipe by its number.
+    /// several. `recipe` is what all have in common; each sample's number is put in.
     ///
     /// # Errors
     /// [`crate::Error::Io`], [`crate::Error::Shape`].
@@ -134,7 +155,7 @@ impl Renderer {
         folder: &Path,
         name: &str,
         images: &[f32],
-        recipe: &dyn Fn(usize) -> Option<Recipe>,
+        recipe: Option<&Recipe>,
     ) -> Result<Vec<Written>> {
         let (written, pictures) = self.write_some(folder, name, 0, images, recipe)?;
         write_overview(folder, name, &pictures)?;
@@ -152,7 +173,7 @@ impl Renderer {
         name: &str,
         first: usize,
         images: &[f32],
-        recipe: &dyn Fn(usize) -> Option<Recipe>,
+        recipe: Option<&Recipe>,
     ) -> Result<(Vec<Written>, Vec<RgbImage>)> {
         create_folder(folder)?;
         let (height, width) = (self.representation.height(), self.representation.width());
@@ -161,7 +182,7 @@ impl Renderer {
         for (number, sound) in (first..).zip(&self.decode(images)?) {
             let wav_path = folder.join(format!("{name}-{number}.wav"));
             let png_path = folder.join(format!("{name}-{number}.png"));
-            let notes = notes(recipe(number));
+            let notes = notes(recipe.map(|recipe| Recipe { number: number as u64, ..recipe.clone() }));
             wav::write(&wav_path, &sound.channels, self.sample_rate, SampleFormat::Pcm16, &notes)?;
             let picture = picture::spectrogram(&sound.magnitude_db, height, width)?;
             picture::save(&png_path, &picture)?;

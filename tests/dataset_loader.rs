@@ -112,10 +112,20 @@ fn a_folder_that_does_not_fit_together_is_refused_with_advice() {
     let message = || Dataset::open(&out).err().map(|error| error.to_string()).unwrap_or_default();
     let shard = fs::read_dir(out.join("shards")).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read(&shard).unwrap();
-    let mut flipped = bytes.clone();
-    *flipped.last_mut().unwrap() ^= 1;
-    fs::write(&shard, &flipped).unwrap();
-    assert!(message().contains("checksum"), "{}", message());
+    let header_bytes = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let statistics_bytes = 2 * 16 * size_of::<f64>();
+    for (at, what) in [
+        (header_bytes, "its statistics are damaged"),
+        (header_bytes + statistics_bytes, "its segment 0 is damaged"),
+        (header_bytes + statistics_bytes + 2 * 256, "its segment 1 is damaged"),
+        (bytes.len() - 1, "its statistics are damaged"),
+    ] {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        fs::write(&shard, &flipped).unwrap();
+        assert!(message().contains(what), "{}", message());
+        assert!(message().contains("run the same prepare command again"), "{}", message());
+    }
     fs::write(&shard, &bytes[..bytes.len() - 2]).unwrap();
     assert!(message().contains("run the same prepare command again"), "{}", message());
     fs::write(&shard, &bytes).unwrap();
@@ -127,6 +137,33 @@ fn a_folder_that_does_not_fit_together_is_refused_with_advice() {
     assert!(message().contains("no dataset.json"), "{}", message());
     let dataset = tempfile::tempdir().unwrap();
     assert!(Dataset::open(dataset.path()).is_err());
+}
+
+/// A data set too large for memory is read, and verified, a segment at a time.
+#[test]
+fn a_segment_that_is_damaged_on_disk_is_named_when_it_is_read() {
+    let (_folder, out) = prepared();
+    let dataset = Dataset::open_within(&out, 0).unwrap();
+    let shard = out.join(&dataset.tracks()[dataset.locate(Split::Train, 0).unwrap().0].shard);
+    let mut bytes = fs::read(&shard).unwrap();
+    let checksums_bytes =
+        4 * dataset.tracks().iter().find(|track| out.join(&track.shard) == shard).unwrap().segments;
+    let last_of_segments = bytes.len() - checksums_bytes - 1;
+    bytes[last_of_segments] ^= 0x80;
+    fs::write(&shard, bytes).unwrap();
+    let mut image = vec![0.0; 256];
+    let damaged: Vec<String> = (0..dataset.len(Split::Train))
+        .filter_map(|index| dataset.read_segment(Split::Train, index, &mut image).err())
+        .map(|error| error.to_string())
+        .collect();
+    assert_eq!(damaged.len(), 1, "{damaged:?}");
+    assert!(
+        damaged[0].contains(&shard.display().to_string()) && damaged[0].contains("checksum"),
+        "{damaged:?}"
+    );
+    let mut batches = Batches::new(Arc::new(dataset), plan(4, 1), 0).unwrap();
+    let error = (0..100).find_map(|_| batches.next_batch().err()).expect("an epoch holds every segment");
+    assert!(error.to_string().contains("is damaged (checksum)"), "{error}");
 }
 
 #[test]

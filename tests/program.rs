@@ -144,6 +144,35 @@ fn from_songs_to_music_and_back_to_its_recipe() {
     }
 }
 
+/// The recipe of a sample made during training is enough to make it again from a checkpoint with the same weights.
+#[test]
+fn a_sample_of_a_training_step_is_made_again_from_its_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    songs(folder);
+    good(train_tiny(folder, "--data songs --steps 4 --seed 3 --out runs/a").output().unwrap());
+    let json = |what: &str| {
+        let output = program(folder).args(["inspect", "--json", what]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let trained = &json("runs/a/samples/step-000004/sample-1.wav")["recipe"];
+    let checkpoint = json("runs/a/checkpoints/last.safetensors");
+    assert_eq!((&trained["weights"], &trained["step"]), (&checkpoint["ema"]["hash"], &checkpoint["step"]));
+    assert_eq!(trained.get("checkpoint"), None);
+
+    good(run(folder, &format!("sample --checkpoint runs/a --count 2 --seed {} --out o", trained["seed"])));
+    let mut drawn = json("o/sample-1.wav")["recipe"].clone();
+    assert_eq!(drawn.as_object_mut().unwrap().remove("checkpoint").unwrap(), checkpoint["hash"]);
+    assert_eq!(&drawn, trained);
+    let sound = |path: &str| {
+        let mut wav = hound::WavReader::open(folder.join(path)).unwrap();
+        wav.samples::<i16>().map(Result::unwrap).collect::<Vec<i16>>()
+    };
+    assert_eq!(sound("o/sample-1.wav"), sound("runs/a/samples/step-000004/sample-1.wav"));
+    good(run(folder, "sample --checkpoint runs/a --count 1 --raw-weights --out raw"));
+    assert_eq!(json("raw/sample-0.wav")["recipe"]["weights"], checkpoint["weights"]["hash"]);
+}
+
 /// A folder of songs needs no `prepare`; and Ctrl-C saves what was done.
 #[test]
 fn ctrl_c_saves_and_resume_goes_on() {
@@ -187,6 +216,7 @@ fn wrong_arguments_get_one_clear_line() {
     fails("train --data empty", &["no audio files found", "empty"]);
     fails("train --resume", &["--resume", "runs"]);
     fails("sample --checkpoint none --out o", &["--checkpoint", "none"]);
+    fails("sample --checkpoint empty --out o", &["--checkpoint", "empty", "no run's folder"]);
     fails("sample --checkpoint junk.safetensors --out o", &["junk.safetensors"]);
     fails("inspect junk.safetensors", &["junk.safetensors"]);
     fails("inspect nothing", &["nothing"]);
@@ -314,7 +344,7 @@ fn a_pipe_in_place_of_a_file_is_refused_at_once() {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bad(child.wait_with_output().unwrap(), 1, &["pipe"]);
+        bad(child.wait_with_output().unwrap(), 1, &["pipe: is a pipe or a device"]);
     }
 }
 

@@ -11,6 +11,7 @@ use dit_engine::config::{Config, Overrides};
 use dit_engine::cpu::Cpu;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
 use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
+use dit_engine::dit::Dit;
 use dit_engine::render::Written;
 use dit_engine::train::checkpoint::Checkpoint;
 use dit_engine::train::journal::StepLog;
@@ -206,6 +207,41 @@ fn a_nan_stops_the_run_with_its_culprit() {
     assert!(!tensor.is_empty() && tensor != "the loss (or the norm of the gradients)", "{text}");
     assert!(text.contains("last.safetensors") && text.contains("train.lr"), "{text}");
     let saved = Checkpoint::load(&folder.join("checkpoints/last.safetensors")).unwrap();
-    assert!(saved.step <= step, "{text}");
+    assert_eq!(saved.step + 1, step, "{text}");
     assert!(saved.weights.iter().all(|weight| weight.is_finite()));
+}
+
+/// A parameter is poisoned between two runs: the name is its own, or that of the first value that it spoils.
+#[test]
+fn a_nan_has_the_name_of_the_tensor_where_it_began() {
+    let temporary = tempfile::tempdir().unwrap();
+    let config = config("seed", "learned");
+    let data = dataset(temporary.path(), &config);
+    let folder = temporary.path().join("run");
+    run(&folder, &config, &data, 5, false);
+    let good = Checkpoint::load(&folder.join("checkpoints/last.safetensors")).unwrap();
+    let dit = Dit::new(&config.model).unwrap();
+    // A bias at the top of f32's range is finite, but not its square, which the next norm needs.
+    for (parameter, poison, tensor, step) in [
+        ("blocks.1.mlp.0.weight", f32::NAN, "parameter blocks.1.mlp.0.weight", 5),
+        ("blocks.0.attn.qkv.bias", f32::NEG_INFINITY, "parameter blocks.0.attn.qkv.bias", 5),
+        ("blocks.1.attn.out.bias", 3e38, "blocks.1.norm2", 6),
+    ] {
+        let mut checkpoint = good.clone();
+        let span = dit.layout().spans().iter().find(|span| span.name == parameter).unwrap();
+        checkpoint.weights[span.range.clone()].fill(poison);
+        let stop = AtomicBool::new(false);
+        let options = RunOptions {
+            folder: &folder,
+            config: config.clone(),
+            dataset: data.clone(),
+            resume: Some(checkpoint),
+            stop: &stop,
+        };
+        let error = train(&Cpu::new(), options, &mut StopAfter { step: u64::MAX, stop: &stop }).unwrap_err();
+        let text = error.to_string();
+        let Error::NonFinite { tensor: got, step: at, .. } = error else { panic!("{text}") };
+        assert_eq!((got.as_str(), at), (tensor, step), "{text}");
+        assert!(text.contains("last.safetensors (step 5)"), "{text}");
+    }
 }

@@ -15,7 +15,7 @@ pub mod normalize;
 pub mod picture;
 pub mod representation;
 pub mod resample;
-mod riff;
+pub(crate) mod riff;
 mod sniff;
 mod source;
 pub mod stft;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use symphonia::core::io::MediaSource;
 
-/// Chunk headers looked at before giving up the search for the `data` chunk.
+/// Chunks looked at, at most.
 const MAX_CHUNKS: usize = 256;
 /// What streaming writers put where they do not know the size.
 const UNKNOWN_SIZE: u32 = u32::MAX;
@@ -64,56 +64,78 @@ impl MediaSource for PatchedFile {
 
 type Repair = (Vec<(u64, [u8; 4])>, Option<String>);
 
-/// Finds the `data` chunk and compares its size and the RIFF's with the file's. `None`: not a WAV, or
-/// nothing to repair.
+/// Compares the sizes of the `data` chunk and the RIFF with the file's. `None`: not a WAV, or nothing to repair.
 fn repair(file: &mut File, length_bytes: u64) -> io::Result<Option<Repair>> {
-    let Some((riff_size, data_at, data_size)) = find_data_chunk(file, length_bytes)? else { return Ok(None) };
-    let present = length_bytes.saturating_sub(data_at).min(u64::from(UNKNOWN_SIZE - 1)) as u32;
-    let streamed = data_size == UNKNOWN_SIZE || (data_size == 0 && riff_size < 12);
-    let cut = !streamed && data_size > present;
-    let riff_too_short = u64::from(riff_size) + 8 < data_at + u64::from(data_size);
-    if !(streamed || cut || riff_too_short) {
+    let Some((riff_bytes, chunks)) = chunks(file, length_bytes)? else { return Ok(None) };
+    let Some(data) = chunks.iter().find(|chunk| &chunk.name == b"data") else { return Ok(None) };
+    let (present, warning) = data.present(riff_bytes, length_bytes);
+    let riff_too_short = u64::from(riff_bytes) + 8 < data.at + u64::from(data.bytes);
+    if present == data.bytes && !riff_too_short {
         return Ok(None);
     }
-    let size = if streamed || cut { present } else { data_size };
-    let warning = match (data_size, cut) {
-        (_, true) => {
-            Some(format!("cut short: the header promises {data_size} bytes of sound, {present} are there"))
-        }
-        (0, _) if present > 0 => {
-            Some(format!("the header says 0 bytes of sound; used the {present} that follow"))
-        }
-        _ => None,
-    };
-    let patches = vec![(4, UNKNOWN_SIZE.to_le_bytes()), (data_at - 4, size.to_le_bytes())];
+    let patches = vec![(4, UNKNOWN_SIZE.to_le_bytes()), (data.at - 4, present.to_le_bytes())];
     Ok(Some((patches, warning)))
 }
 
-/// RIFF size, position of the first sound byte, and the size that the `data` chunk claims.
-fn find_data_chunk(file: &mut File, length_bytes: u64) -> io::Result<Option<(u32, u64, u32)>> {
+/// A chunk of a WAV file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    /// What it holds: "fmt ", "data", ...
+    pub(crate) name: [u8; 4],
+    /// Position of its content in the file.
+    pub(crate) at: u64,
+    /// Length of its content, as it claims.
+    pub(crate) bytes: u32,
+}
+
+impl Chunk {
+    /// How much of the `data` chunk there is, and a warning for the user where that is not what its header says.
+    pub(crate) fn present(&self, riff_bytes: u32, length_bytes: u64) -> (u32, Option<String>) {
+        let claimed = self.bytes;
+        let present = length_bytes.saturating_sub(self.at).min(u64::from(UNKNOWN_SIZE - 1)) as u32;
+        match claimed {
+            UNKNOWN_SIZE => (present, None),
+            0 if riff_bytes < 12 && present == 0 => (0, None),
+            0 if riff_bytes < 12 => {
+                (present, Some(format!("the header says 0 bytes of sound; used the {present} that follow")))
+            }
+            _ if claimed > present => {
+                let warning =
+                    format!("cut short: the header promises {claimed} bytes of sound, {present} are there");
+                (present, Some(warning))
+            }
+            _ => (claimed, None),
+        }
+    }
+}
+
+/// The size that the RIFF claims, and its first chunks. `None`: not a WAV.
+pub(crate) fn chunks(file: &mut File, length_bytes: u64) -> io::Result<Option<(u32, Vec<Chunk>)>> {
     let mut header = [0; 12];
     if length_bytes < 12 {
         return Ok(None);
     }
+    file.rewind()?;
     file.read_exact(&mut header)?;
     if &header[..4] != b"RIFF" || &header[8..] != b"WAVE" {
         return Ok(None);
     }
-    let riff_size = little_endian(&header[4..8]);
+    let riff_bytes = little_endian(&header[4..8]);
+    let mut chunks = Vec::new();
     let mut at = 12;
-    for _ in 0..MAX_CHUNKS {
-        if at + 8 > length_bytes {
-            return Ok(None);
-        }
+    while chunks.len() < MAX_CHUNKS && at + 8 <= length_bytes {
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut header[..8])?;
-        let size = little_endian(&header[4..8]);
-        if &header[..4] == b"data" {
-            return Ok(Some((riff_size, at + 8, size)));
-        }
-        at += 8 + u64::from(size) + u64::from(size & 1);
+        let chunk = Chunk {
+            name: [header[0], header[1], header[2], header[3]],
+            at: at + 8,
+            bytes: little_endian(&header[4..8]),
+        };
+        chunks.push(chunk);
+        // An odd length is followed by a byte of padding.
+        at = chunk.at + u64::from(chunk.bytes) + u64::from(chunk.bytes & 1);
     }
-    Ok(None)
+    Ok(Some((riff_bytes, chunks)))
 }
 
 fn little_endian(bytes: &[u8]) -> u32 {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::riff::{self, Chunk};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -11,8 +12,6 @@ use crate::files::write_atomic;
 const RECIPE_CHUNK: &[u8; 4] = b"DiTr";
 /// Longest recipe that is read back, in bytes.
 const MAX_RECIPE_BYTES: u32 = 1 << 20;
-/// Chunks looked at in search of the recipe.
-const MAX_CHUNKS: usize = 256;
 /// From here on a 16-bit sample is at its limit.
 const FULL_SCALE: f32 = 1.0;
 /// RMS below which a sound is silent: -80 dBFS.
@@ -86,28 +85,17 @@ pub fn write(
 /// [`Error::Io`]; [`Error::Format`] if the file is no WAV file or the recipe is no text.
 pub fn read_recipe(path: &Path) -> Result<Option<String>> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
-    let mut header = [0; 12];
-    let is_wav = file.read_exact(&mut header).is_ok() && &header[..4] == b"RIFF" && &header[8..] == b"WAVE";
-    if !is_wav {
+    let length_bytes = file.metadata().map_err(Error::io("read", path))?.len();
+    let Some((_, chunks)) = riff::chunks(&mut file, length_bytes).map_err(Error::io("read", path))? else {
         return Err(Error::format(path, "is not a WAV file"));
-    }
-    for _ in 0..MAX_CHUNKS {
-        let mut chunk = [0; 8];
-        if file.read_exact(&mut chunk).is_err() {
-            return Ok(None);
-        }
-        let bytes = u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]);
-        if chunk.starts_with(RECIPE_CHUNK) && bytes <= MAX_RECIPE_BYTES {
-            let mut recipe = vec![0; bytes as usize];
-            file.read_exact(&mut recipe).map_err(Error::io("read", path))?;
-            let recipe =
-                String::from_utf8(recipe).map_err(|_| Error::format(path, "its recipe is not UTF-8"))?;
-            return Ok(Some(recipe.trim_end().to_string()));
-        }
-        let next = i64::from(bytes) + i64::from(bytes & 1);
-        file.seek(SeekFrom::Current(next)).map_err(Error::io("read", path))?;
-    }
-    Ok(None)
+    };
+    let is_recipe = |chunk: &&Chunk| &chunk.name == RECIPE_CHUNK && chunk.bytes <= MAX_RECIPE_BYTES;
+    let Some(chunk) = chunks.iter().find(is_recipe) else { return Ok(None) };
+    let mut recipe = vec![0; chunk.bytes as usize];
+    let read = file.seek(SeekFrom::Start(chunk.at)).and_then(|_| file.read_exact(&mut recipe));
+    read.map_err(Error::io("read", path))?;
+    let recipe = String::from_utf8(recipe).map_err(|_| Error::format(path, "its recipe is not UTF-8"))?;
+    Ok(Some(recipe.trim_end().to_string()))
 }
 
 impl SampleFormat {

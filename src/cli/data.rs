@@ -9,10 +9,12 @@ use dit_engine::config::RepresentationConfig;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
 use dit_engine::dataset::demo::{DemoOptions, compose};
 use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
-use dit_engine::files::write_bytes_atomic;
+use dit_engine::files::{require_regular_file, write_bytes_atomic};
 use sha2::{Digest, Sha256};
 
-use super::{prepare as prepare_command, progress, with_typed_key};
+use super::prepare::PrepareProgress;
+use super::progress::Meter;
+use super::with_typed_key;
 
 /// Part of the artists that is held out when data is prepared on the fly.
 const VALIDATION: f64 = 0.1;
@@ -54,9 +56,9 @@ pub fn open(
         strict: false,
         prune: true,
     };
-    let bar = prepare_command::Bar::default();
-    let prepared = prepare(&options, stop, &bar);
-    bar.finish();
+    let progress = PrepareProgress::default();
+    let prepared = prepare(&options, stop, &progress);
+    drop(progress);
     let summary = prepared.map_err(with_typed_key)?;
     if summary.encoded_seconds > 0.0 || !summary.skipped.is_empty() {
         eprintln!("{summary}");
@@ -82,9 +84,8 @@ fn place_hash(source: &Path, config: &DatasetConfig) -> Result<String> {
 fn demo_corpus() -> Result<PathBuf> {
     let folder = Path::new("data").join("demo");
     let options = DemoOptions::default();
-    let bar = progress::bar(options.songs as u64, "composing");
-    compose(&folder, &options, &mut |done, _| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
+    let mut meter = Meter::new(format!("composing {} songs", options.songs), options.songs as u64);
+    compose(&folder, &options, &mut |done, _| meter.advance_to(done as u64))?;
     Ok(folder)
 }
 
@@ -127,9 +128,14 @@ pub fn latest_run(runs: &Path) -> Result<PathBuf> {
 
 /// A checkpoint file, or the last one of a run's folder.
 pub fn checkpoint_path(given: &Path) -> Result<PathBuf> {
-    let path = if given.is_dir() { given.join("checkpoints/last.safetensors") } else { given.to_path_buf() };
-    if !path.is_file() {
+    let last = Path::new("checkpoints/last.safetensors");
+    let path = if given.is_dir() { given.join(last) } else { given.to_path_buf() };
+    if !path.exists() && given.is_dir() {
+        bail!("--checkpoint: {} is no run's folder: there is no {} in it", given.display(), last.display());
+    }
+    if !path.exists() {
         bail!("--checkpoint: {} does not exist", path.display());
     }
+    require_regular_file(&path).context("--checkpoint")?;
     Ok(path)
 }

@@ -151,6 +151,15 @@ pub fn quoted(path: &Path) -> String {
     }
 }
 
+/// How this program was called, for commands to copy: through cargo, or by a path.
+pub fn own_name() -> String {
+    match std::env::args_os().next() {
+        _ if std::env::var_os("CARGO").is_some() => "cargo run --release --".to_string(),
+        Some(path) => quoted(Path::new(&path)),
+        None => "dit-engine".to_string(),
+    }
+}
+
 /// Prints to stdout. A pipe that nobody reads any more is no failure; a full disk is.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -13,8 +13,9 @@ use dit_engine::config::{Config, Kind, Mix, Overrides, RepresentationConfig, Win
 use dit_engine::dataset::config::{CutConfig, DatasetConfig, Storage};
 use dit_engine::dataset::prepare::Phase;
 use dit_engine::dataset::{PrepareOptions, Progress, prepare};
-use indicatif::{ProgressBar, ProgressStyle};
+use dit_engine::error::human_bytes;
 
+use super::progress::Meter;
 use super::{ConfigArgs, print, with_typed_key};
 
 /// `--seconds` gives a width that is a multiple of this, so that every usual patch width divides it.
@@ -106,10 +107,10 @@ pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
         strict: args.strict,
         prune: args.prune,
     };
-    let bar = Bar::default();
+    let progress = PrepareProgress::default();
     let start = Instant::now();
-    let prepared = prepare(&options, stop, &bar);
-    bar.finish();
+    let prepared = prepare(&options, stop, &progress);
+    drop(progress);
     let summary = prepared.map_err(with_typed_key)?;
     let elapsed_seconds = start.elapsed().as_secs_f64();
     let speed = summary.encoded_seconds / elapsed_seconds;
@@ -246,37 +247,32 @@ enum StorageArg {
     F32,
 }
 
-/// A bar for the phase under way. indicatif draws nothing where stderr is no terminal.
+/// A meter for the phase under way.
 #[derive(Default)]
-pub struct Bar(Mutex<Option<ProgressBar>>);
+pub struct PrepareProgress(Mutex<Option<Meter>>);
 
-impl Bar {
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            bar.finish_and_clear();
-        }
+impl PrepareProgress {
+    fn meter(&self) -> MutexGuard<'_, Option<Meter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Progress for Bar {
+impl Progress for PrepareProgress {
     fn begin(&self, phase: Phase, files: usize, bytes: u64) {
-        self.finish();
         let what = match phase {
             Phase::Identify => "reading",
+            Phase::Verify => "checking what is there of",
             Phase::Encode => "encoding",
         };
-        let template = "{msg} [{bar:30}] {percent:>3}% of {total_bytes}, {eta} left";
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(bytes).with_style(style.progress_chars("=> "));
-        bar.set_message(format!("{what} {files} files"));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+        let mut meter = self.meter();
+        // The bar before goes first.
+        *meter = None;
+        *meter = Some(Meter::new(format!("{what} {files} files of {}", human_bytes(bytes)), bytes));
     }
 
     fn advance(&self, bytes: u64) {
-        if let Some(bar) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            bar.inc(bytes);
+        if let Some(meter) = self.meter().as_mut() {
+            meter.advance_by(bytes);
         }
     }
 }

@@ -15,10 +15,11 @@ use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
 use dit_engine::files::create_folder;
 use dit_engine::render::{Recipe, Renderer, Written, complaints, write_overview};
-use dit_engine::train::checkpoint::{self, Checkpoint};
+use dit_engine::train::checkpoint::{self, Checkpoint, WeightsHash};
 use dit_engine::train::optimizer::State;
 
-use super::{Device, Usage, at_least_one, print, progress};
+use super::progress::Meter;
+use super::{Device, Usage, at_least_one, print};
 
 /// Images drawn in one batch, at most: bounds memory, and keeps the progress bar moving.
 const BATCH: usize = 8;
@@ -71,17 +72,25 @@ pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<u8> {
     let normalizer = Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() };
     let (Device::Auto | Device::Cpu) = args.device;
     let backend = Cpu::new();
+    let dit = Dit::new(&config.model)?;
+    let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let session = Session {
         args,
         renderer: Renderer::new(&config.data, normalizer)?,
-        hash: checkpoint::short_hash(&path)?,
-        step: checkpoint.step,
-        device: backend.name(),
+        recipe: Recipe {
+            checkpoint: Some(checkpoint::short_hash(&path)?),
+            weights: WeightsHash::of(weights, dit.layout()),
+            step: checkpoint.step,
+            seed: args.seed,
+            ema: !args.raw_weights,
+            device: backend.name(),
+            ..Recipe::of(&config)
+        },
         config: &config,
+        dit,
     };
     // An unwritable folder is found out before the work, not after it.
     create_folder(&args.out)?;
-    let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let written = session.write_all(&backend, weights, stop)?;
     if written < args.count {
         eprintln!("stopped: {written} of {} samples are in {}", args.count, args.out.display());
@@ -105,62 +114,39 @@ fn check_count(count: usize) -> Result<()> {
 struct Session<'a> {
     args: &'a SampleArgs,
     renderer: Renderer,
-    hash: String,
-    step: u64,
-    device: String,
+    /// But for the samples' numbers.
+    recipe: Recipe,
     config: &'a Config,
+    dit: Dit,
 }
 
 impl Session<'_> {
     /// Writes each batch when it is drawn; how many samples there are in the end.
     fn write_all(&self, backend: &Cpu, weights: &[f32], stop: &AtomicBool) -> Result<usize> {
         let SampleArgs { count, out, seed, .. } = self.args;
-        let dit = Dit::new(&self.config.model)?;
         let state = State::<Cpu>::new(backend, weights)?;
-        let model = Model { backend, dit: &dit, weights: &state.weights };
+        let model = Model { backend, dit: &self.dit, weights: &state.weights };
         let diffusion = &self.config.diffusion;
         let path = sampler::path(&Schedule::new(diffusion), diffusion, &self.config.sample);
-        let bar = progress::bar(*count as u64 * path.len() as u64, "sampling");
+        let mut meter = Meter::new(format!("drawing {count} samples"), *count as u64 * path.len() as u64);
         let mut pictures = Vec::new();
         for first in (0..*count).step_by(BATCH) {
             let part = BATCH.min(count - first);
             let mut tell = |done: usize| {
-                bar.set_position((first * path.len() + done * part) as u64);
+                meter.advance_to((first * path.len() + done * part) as u64);
                 !stop.load(Ordering::Relaxed)
             };
             let images = match sampler::draw(&model, &path, *seed, first as u64, part, &mut tell) {
-                Err(Error::Interrupted) => {
-                    bar.finish_and_clear();
-                    return Ok(first);
-                }
+                Err(Error::Interrupted) => return Ok(first),
                 images => images?,
             };
-            let (written, new) = self
-                .renderer
-                .write_some(out, "sample", first, &images, &|number| Some(self.recipe(number)))?;
+            let (written, new) =
+                self.renderer.write_some(out, "sample", first, &images, Some(&self.recipe))?;
             pictures.extend(new.into_iter().take(OVERVIEW.saturating_sub(pictures.len())));
-            bar.suspend(|| tell_of(&written))?;
+            meter.suspend(|| tell_of(&written))?;
         }
-        bar.finish_and_clear();
         write_overview(out, "sample", &pictures)?;
         Ok(*count)
-    }
-
-    fn recipe(&self, number: usize) -> Recipe {
-        let sample = &self.config.sample;
-        Recipe {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            checkpoint: self.hash.clone(),
-            step: self.step,
-            seed: self.args.seed,
-            number: number as u64,
-            sampler: format!("{:?}", sample.sampler).to_lowercase(),
-            sampler_steps: sample.steps,
-            clip: sample.clip,
-            ema: !self.args.raw_weights,
-            device: self.device.clone(),
-            config: self.config.to_toml(),
-        }
     }
 }
 

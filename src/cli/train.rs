@@ -16,7 +16,7 @@ use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
 
-use super::{ConfigArgs, Device, Usage, at_least_one, data, progress, quoted};
+use super::{ConfigArgs, Device, Usage, at_least_one, data, own_name, progress, quoted};
 
 /// Train a model; without --data on a small corpus that the program composes itself
 ///
@@ -231,13 +231,13 @@ fn report(folder: &Path, summary: &RunSummary) -> Result<u8> {
     let checkpoint = summary.checkpoint.display();
     if summary.interrupted {
         eprintln!("stopped at step {}, saved in {checkpoint}", summary.steps);
-        eprintln!("go on with: dit-engine train --resume --out {}", quoted(folder));
+        eprintln!("go on with: {} train --resume --out {}", own_name(), quoted(folder));
         return Ok(130);
     }
     if let Some(loss) = summary.best_loss {
         eprintln!("done: {} steps, best validation loss {loss:.4}", summary.steps);
     }
     eprintln!("listen to:  {}", folder.join("samples").display());
-    eprintln!("make more:  dit-engine sample --checkpoint {} --out music", quoted(&summary.checkpoint));
+    eprintln!("make more:  {} sample --checkpoint {} --out music", own_name(), quoted(&summary.checkpoint));
     Ok(0)
 }

@@ -51,7 +51,7 @@ impl Plan {
     /// Builds the batch of `step`.
     ///
     /// # Errors
-    /// [`Error::Io`] when a shard cannot be read.
+    /// [`Error::Io`] when a shard cannot be read, [`Error::Format`] when it is damaged.
     pub fn build(&self, dataset: &Dataset, step: u64) -> Result<Batch> {
         let len = dataset.len(self.split);
         let size = dataset.shape().iter().product::<usize>();
@@ -116,7 +116,7 @@ impl Batches {
     /// The next step's batch.
     ///
     /// # Errors
-    /// [`Error::Io`] when a shard cannot be read; there is no batch after an error.
+    /// [`Error::Io`] when a shard cannot be read, [`Error::Format`] when it is damaged; there is no batch after an error.
     pub fn next_batch(&mut self) -> Result<Batch> {
         let start = Instant::now();
         let received = self.receiver.as_ref().map(Receiver::recv);

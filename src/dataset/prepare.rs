@@ -50,6 +50,8 @@ pub struct PrepareOptions {
 pub enum Phase {
     /// Reading files to know them by their content.
     Identify,
+    /// Reading the shards that are there, for their checksums; in bytes of the files that they were made of.
+    Verify,
     /// Decoding and encoding tracks that are new.
     Encode,
 }
@@ -95,7 +97,7 @@ pub fn prepare(options: &PrepareOptions, stop: &AtomicBool, progress: &dyn Progr
 
     let mut prepared = Vec::new();
     let mut new = Vec::new();
-    for (content, copies, shard) in with_shards(options, by_content, shape, stop)? {
+    for (content, copies, shard) in with_shards(options, by_content, shape, stop, progress)? {
         match shard {
             Some(shard) => prepared.push(Prepared { shard, copies, is_new: false }),
             None => new.push((content, copies)),
@@ -171,12 +173,15 @@ fn with_shards(
     by_content: BTreeMap<String, Vec<SourceTrack>>,
     shape: [usize; 3],
     stop: &AtomicBool,
+    progress: &dyn Progress,
 ) -> Result<Vec<Track>> {
+    progress.begin(Phase::Verify, by_content.len(), by_content.values().map(|copies| copies[0].bytes).sum());
     let find = |(content, copies): (String, Vec<SourceTrack>)| {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
         let shard = valid_shard(options, &content, shape);
+        progress.advance(copies[0].bytes);
         Ok((content, copies, shard))
     };
     by_content.into_par_iter().map(find).collect()

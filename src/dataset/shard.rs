@@ -4,6 +4,7 @@
 //! __metadata__.track   JSON: content hash, configuration, seconds, codec, warnings, ...
 //! mean, squares        f64 [C, H]        of a row over all segments: mean, sum of squared differences from it
 //! segments             f16|f32 [N, C, H, W]
+//! checksums            u32 [N]           CRC-32C of each segment, so that it can be verified whenever it is read
 //! ```
 //!
 //! Segments are appended as they come, so memory does not grow with the track; the header, whose size is
@@ -27,8 +28,6 @@ use crate::files::{AtomicFile, require_regular_file};
 const HEADER_BYTES: usize = 16 * 1024;
 /// No header that we wrote is larger; a damaged length must not make us allocate.
 const MAX_HEADER_BYTES: u64 = 1 << 24;
-/// Bytes that are read at a time to verify the checksum.
-const VERIFY_BYTES: usize = 1 << 18;
 
 /// What a shard says of its track.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,7 +52,7 @@ pub(super) struct ShardFacts {
     pub artist: Option<String>,
     pub genre: Option<String>,
     pub licence: Option<String>,
-    /// CRC-32C of the segments' bytes.
+    /// CRC-32C of statistics and checksums.
     pub crc32c: u32,
 }
 
@@ -63,8 +62,8 @@ pub(super) struct ShardWriter {
     path: PathBuf,
     shape: [usize; 3],
     storage: Storage,
-    segments: usize,
-    crc32c: u32,
+    /// Of the segments so far.
+    checksums: Vec<u32>,
     statistics: Statistics,
     rounded: Vec<f32>,
     bytes: Vec<u8>,
@@ -82,8 +81,7 @@ impl ShardWriter {
             path: path.to_path_buf(),
             shape,
             storage,
-            segments: 0,
-            crc32c: 0,
+            checksums: Vec::new(),
             statistics: Statistics::new(rows),
             rounded: Vec::new(),
             bytes: Vec::new(),
@@ -115,30 +113,20 @@ impl ShardWriter {
             }
         }
         self.statistics.push(&self.rounded)?;
-        self.crc32c = crc32c::crc32c_append(self.crc32c, &self.bytes);
-        self.segments += 1;
+        self.checksums.push(crc32c::crc32c(&self.bytes));
         self.file.write_all(&self.bytes).map_err(Error::io("write", &self.path))
     }
 
-    /// Writes header and statistics and makes the file visible. The facts' checksum is filled in here.
+    /// Writes header, statistics and checksums and makes the file visible. The facts' checksum is filled in here.
     pub fn finish(mut self, facts: &ShardFacts) -> Result<()> {
-        let facts = ShardFacts { crc32c: self.crc32c, ..facts.clone() };
+        let sums = self.statistics.mean().iter().chain(self.statistics.squares());
+        let statistics: Vec<u8> = sums.flat_map(|value| value.to_le_bytes()).collect();
+        let checksums: Vec<u8> = self.checksums.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let crc32c = crc32c::crc32c_append(crc32c::crc32c(&statistics), &checksums);
+        let facts = ShardFacts { crc32c, ..facts.clone() };
         let [channels, height, width] = self.shape;
-        let rows_bytes = channels * height * size_of::<f64>();
-        let segment_bytes = channels * height * width * self.storage.bytes();
-        let data_end = 2 * rows_bytes + self.segments * segment_bytes;
-        let rows =
-            |offsets| TensorInfo { dtype: Dtype::F64, shape: vec![channels, height], data_offsets: offsets };
-        let segments = TensorInfo {
-            dtype: self.storage.dtype(),
-            shape: vec![self.segments, channels, height, width],
-            data_offsets: (2 * rows_bytes, data_end),
-        };
-        let tensors = vec![
-            ("mean".to_string(), rows((0, rows_bytes))),
-            ("squares".to_string(), rows((rows_bytes, 2 * rows_bytes))),
-            ("segments".to_string(), segments),
-        ];
+        let tensors = described([self.checksums.len(), channels, height, width], self.storage);
+        let tensors = tensors.map(|(name, info)| (name.to_string(), info)).to_vec();
         let broken = |error: &dyn std::fmt::Display| Error::format(&self.path, format!("header: {error}"));
         let track = serde_json::to_string(&facts).map_err(|error| broken(&error))?;
         let metadata = HashMap::from([("track".to_string(), track)]);
@@ -149,19 +137,36 @@ impl ShardWriter {
             return Err(broken(&format!("{} bytes do not fit into {room}", header.len())));
         }
         header.resize(room, b' ');
-        self.write_head(&header).map_err(Error::io("write", &self.path))?;
+        let mut write = || -> std::io::Result<()> {
+            self.file.write_all(&checksums)?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&(header.len() as u64).to_le_bytes())?;
+            self.file.write_all(&header)?;
+            self.file.write_all(&statistics)
+        };
+        write().map_err(Error::io("write", &self.path))?;
         self.file.commit()
     }
+}
 
-    fn write_head(&mut self, header: &[u8]) -> std::io::Result<()> {
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&(header.len() as u64).to_le_bytes())?;
-        self.file.write_all(header)?;
-        for value in self.statistics.mean().iter().chain(self.statistics.squares()) {
-            self.file.write_all(&value.to_le_bytes())?;
-        }
-        Ok(())
-    }
+/// The tensors of a shard whose segments have this shape, in their order on disk.
+fn described(shape: [usize; 4], storage: Storage) -> [(&'static str, TensorInfo); 4] {
+    let [segments, channels, height, width] = shape;
+    let mut end = 0;
+    let mut tensor = |name, dtype, element_bytes: usize, shape: &[usize]| {
+        let start = end;
+        end = shape
+            .iter()
+            .fold(element_bytes, |bytes, &extent| bytes.saturating_mul(extent))
+            .saturating_add(start);
+        (name, TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) })
+    };
+    [
+        tensor("mean", Dtype::F64, size_of::<f64>(), &[channels, height]),
+        tensor("squares", Dtype::F64, size_of::<f64>(), &[channels, height]),
+        tensor("segments", storage.dtype(), storage.bytes(), &[segments, channels, height, width]),
+        tensor("checksums", Dtype::U32, size_of::<u32>(), &[segments]),
+    ]
 }
 
 /// A shard's header and statistics; its segments stay on disk.
@@ -173,15 +178,17 @@ pub(super) struct Shard {
     pub storage: Storage,
     /// `[N, C, H, W]`.
     pub shape: [usize; 4],
+    /// Of each segment.
+    checksums: Vec<u32>,
     /// Where the first segment begins in the file.
     segments_offset: u64,
 }
 
 impl Shard {
-    /// Reads header and statistics, and checks that the file is as long as the header says.
+    /// Reads header, statistics and checksums, verifies those, and checks that the file is as long as the header says.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Format`] for a file that is cut short or no shard of ours.
+    /// [`Error::Io`], or [`Error::Format`] for a file that is cut short, damaged or no shard of ours.
     pub fn open(path: &Path) -> Result<Self> {
         require_regular_file(path)?;
         let mut file = File::open(path).map_err(Error::io("read", path))?;
@@ -206,12 +213,19 @@ impl Shard {
         let rows = shape[1] * shape[2];
         let mut bytes = vec![0; 2 * rows * size_of::<f64>()];
         file.read_exact(&mut bytes).map_err(Error::io("read", path))?;
+        let mut checksums = vec![0; shape[0] * size_of::<u32>()];
+        file.seek(SeekFrom::Start(file_bytes - checksums.len() as u64)).map_err(Error::io("read", path))?;
+        file.read_exact(&mut checksums).map_err(Error::io("read", path))?;
+        if crc32c::crc32c_append(crc32c::crc32c(&bytes), &checksums) != facts.crc32c {
+            return Err(Error::format(path, "its statistics are damaged (checksum)"));
+        }
+        let checksums = checksums.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
         let mut values = bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
         let mean = values.by_ref().take(rows).collect();
         let count = (shape[0] * shape[3]) as u64;
         let statistics = Statistics::from_parts(count, mean, values.collect())?;
         let segments_offset = 8 + header_bytes + (2 * rows * size_of::<f64>()) as u64;
-        Ok(Self { path: path.to_path_buf(), facts, statistics, storage, shape, segments_offset })
+        Ok(Self { path: path.to_path_buf(), facts, statistics, storage, shape, checksums, segments_offset })
     }
 
     /// Number of segments.
@@ -224,9 +238,11 @@ impl Shard {
         self.shape[1..].iter().product::<usize>() * self.storage.bytes()
     }
 
-    /// Reads segment `index` as stored into `bytes`, which is [`segment_bytes`](Self::segment_bytes) long.
+    /// Reads segment `index` as stored into `bytes`, which is [`segment_bytes`](Self::segment_bytes) long, and
+    /// verifies it.
     pub fn read_segment(&self, index: usize, bytes: &mut [u8]) -> Result<()> {
-        self.read_from(index, bytes).map_err(Error::io("read", &self.path))
+        self.read_from(index, bytes).map_err(Error::io("read", &self.path))?;
+        self.compare(index, bytes)
     }
 
     fn read_from(&self, first_segment: usize, bytes: &mut [u8]) -> std::io::Result<()> {
@@ -236,36 +252,28 @@ impl Shard {
         file.read_exact(bytes)
     }
 
-    /// Reads all segments as stored and checks their checksum.
+    /// Reads all segments as stored and verifies them.
     pub fn read_all(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.segments() * self.segment_bytes()];
         self.read_from(0, &mut bytes).map_err(Error::io("read", &self.path))?;
-        self.compare(crc32c::crc32c(&bytes))?;
+        for (index, segment) in bytes.chunks_exact(self.segment_bytes()).enumerate() {
+            self.compare(index, segment)?;
+        }
         Ok(bytes)
     }
 
-    /// Reads all segments, a piece at a time, and checks their checksum.
+    /// Reads all segments, one at a time, and verifies them.
     pub fn verify(&self) -> Result<()> {
-        let checksum = || -> std::io::Result<u32> {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(self.segments_offset))?;
-            let (mut bytes, mut crc32c) = (vec![0; VERIFY_BYTES], 0);
-            loop {
-                match file.read(&mut bytes)? {
-                    0 => return Ok(crc32c),
-                    count => crc32c = crc32c::crc32c_append(crc32c, &bytes[..count]),
-                }
-            }
-        };
-        self.compare(checksum().map_err(Error::io("read", &self.path))?)
+        let mut segment = vec![0; self.segment_bytes()];
+        (0..self.segments()).try_for_each(|index| self.read_segment(index, &mut segment))
     }
 
-    fn compare(&self, crc32c: u32) -> Result<()> {
-        if crc32c == self.facts.crc32c {
+    fn compare(&self, index: usize, segment: &[u8]) -> Result<()> {
+        if crc32c::crc32c(segment) == self.checksums[index] {
             return Ok(());
         }
-        let advice = "its content is damaged (checksum); run the same prepare command again to make it anew";
-        Err(Error::format(&self.path, advice))
+        let again = "run the same prepare command again to make it anew";
+        Err(Error::format(&self.path, format!("its segment {index} is damaged (checksum); {again}")))
     }
 }
 
@@ -283,10 +291,11 @@ fn understood(header: &Metadata) -> Option<(ShardFacts, Storage, [usize; 4])> {
     let segments = header.info("segments")?;
     let storage = Storage::of(segments.dtype)?;
     let shape: [usize; 4] = segments.shape.as_slice().try_into().ok()?;
-    let rows = [shape[1], shape[2]];
-    let statistics_fit = ["mean", "squares"]
-        .iter()
-        .all(|name| header.info(name).is_some_and(|info| info.dtype == Dtype::F64 && info.shape == rows));
-    let in_order = header.offset_keys() == ["mean", "squares", "segments"];
-    (statistics_fit && in_order).then_some((facts, storage, shape))
+    let is_as_described = |(name, expected): (&str, TensorInfo)| {
+        header.info(name).is_some_and(|info| {
+            (info.dtype, &info.shape, info.data_offsets)
+                == (expected.dtype, &expected.shape, expected.data_offsets)
+        })
+    };
+    described(shape, storage).into_iter().all(is_as_described).then_some((facts, storage, shape))
 }

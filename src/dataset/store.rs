@@ -42,7 +42,8 @@ impl Dataset {
     }
 
     /// Opens what `prepare` made. If the segments take at most a quarter of `ram_limit_bytes` they are kept
-    /// in memory (and their checksums verified), else read from the shards when needed.
+    /// in memory, else read from the shards when needed. Either way a segment is compared with its checksum when it
+    /// is read from its shard.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] for a folder that is none of ours, whose preparation was not
@@ -147,7 +148,8 @@ impl Dataset {
     /// over the training set. Returns the track.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an `index` or `out` that does not fit, [`Error::Io`] when the shard cannot be read.
+    /// [`Error::Shape`] for an `index` or `out` that does not fit, [`Error::Io`] when the shard cannot be read,
+    /// [`Error::Format`] when the segment is not the one that was written.
     pub fn read_segment(&self, split: Split, index: usize, out: &mut [f32]) -> Result<usize> {
         let (track, segment) = self.locate(split, index)?;
         let expected = self.info.shape.iter().product::<usize>();

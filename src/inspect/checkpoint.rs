@@ -9,7 +9,7 @@ use crate::config::TrainConfig;
 use crate::dataset::shard;
 use crate::error::{Error, Result, human_bytes};
 use crate::params::Layout;
-use crate::train::checkpoint::{self, Checkpoint};
+use crate::train::checkpoint::{self, Checkpoint, WeightsHash};
 use crate::train::optimizer::ema_decay;
 use crate::train::tensors::TensorFile;
 
@@ -66,6 +66,8 @@ struct State {
     squares: [f64; 4],
     /// Sum of squares of EMA minus weights.
     drift: f64,
+    /// Of weights and EMA, as recipes name them.
+    hashes: [WeightsHash; 2],
 }
 
 impl State {
@@ -93,21 +95,30 @@ impl State {
                 }
                 state.squares[part] += values[part].iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
             }
+            state.hashes.iter_mut().zip(&values).for_each(|(hash, values)| hash.update(values));
             let pairs = values[0].iter().zip(&values[1]);
             state.drift += pairs.map(|(&w, &e)| (f64::from(w) - f64::from(e)).powi(2)).sum::<f64>();
         }
         Ok(state)
     }
 
-    fn describe(&self, report: &mut Report, train: &TrainConfig, step: u64) {
+    fn describe(self, report: &mut Report, train: &TrainConfig, step: u64) {
         let [weights, ema, first, second] = self.squares.map(f64::sqrt);
         let drift = self.drift.sqrt() / weights.max(f64::MIN_POSITIVE);
         let age = mean_age(train, step);
-        report.add("weights", format!("norm {weights:.4}"), json!({ "norm": weights }));
+        let [weights_hash, ema_hash] = self.hashes.map(WeightsHash::finish);
+        report.add(
+            "weights",
+            format!("norm {weights:.4}, hash {weights_hash}"),
+            json!({ "norm": weights, "hash": weights_hash }),
+        );
         report.add(
             "ema",
-            format!("norm {ema:.4}, {:.2}% from the weights, {age:.0} steps old on average", 100.0 * drift),
-            json!({ "norm": ema, "distance": drift, "age_steps": age, "decay": train.ema }),
+            format!(
+                "norm {ema:.4}, hash {ema_hash}, {:.2}% from the weights, {age:.0} steps old on average",
+                100.0 * drift
+            ),
+            json!({ "norm": ema, "hash": ema_hash, "distance": drift, "age_steps": age, "decay": train.ema }),
         );
         report.add(
             "moments",

@@ -1,25 +1,32 @@
 //! WAV files, and how they were made.
 
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader};
 use serde_json::{Value, json};
 
 use super::{Report, duration};
+use crate::audio::riff;
 use crate::audio::wav::{SoundCheck, read_recipe};
 use crate::error::{Error, Result};
 
 /// Samples listened to, at most (25 minutes of stereo at 44.1 kHz): bounds memory.
 const SAMPLES_HEARD: u64 = 1 << 27;
+/// No description of a sound's format is longer.
+const MAX_FORMAT_BYTES: u32 = 1 << 12;
 /// Facts of a recipe that are shown, in this order; the configuration would fill the screen.
-const RECIPE_KEYS: [&str; 8] =
-    ["version", "checkpoint", "step", "seed", "number", "sampler", "sampler_steps", "ema"];
+const RECIPE_KEYS: [&str; 9] =
+    ["version", "checkpoint", "weights", "step", "seed", "number", "sampler", "sampler_steps", "ema"];
 
 pub(super) fn inspect(path: &Path) -> Result<Report> {
     let mut report = Report::new("sound", path);
     let damaged =
         |error: hound::Error| Error::format(path, format!("is not a WAV file that can be read: {error}"));
-    let mut reader = WavReader::open(path).map_err(damaged)?;
+    let (sound, warning) = open(path)?;
+    report.problems.extend(warning);
+    let mut reader = WavReader::new(sound).map_err(damaged)?;
     let spec = reader.spec();
     let frames = reader.duration();
     let seconds = f64::from(frames) / f64::from(spec.sample_rate.max(1));
@@ -45,6 +52,43 @@ pub(super) fn inspect(path: &Path) -> Result<Report> {
     describe_level(&mut report, samples, u64::from(frames) * u64::from(spec.channels));
     describe_recipe(&mut report, read_recipe(path)?);
     Ok(report)
+}
+
+/// The sound with a header of its own, and what is wrong with the file's: hound loses its way where a chunk has an odd
+/// length or lies about it, so that it gets nothing but the two chunks that matter.
+fn open(path: &Path) -> Result<(impl Read, Option<String>)> {
+    let failed = |error| Error::io("read", path)(error);
+    let mut file = File::open(path).map_err(failed)?;
+    let length_bytes = file.metadata().map_err(failed)?.len();
+    let (riff_bytes, chunks) = riff::chunks(&mut file, length_bytes).map_err(failed)?.unwrap_or_default();
+    let find = |name: &[u8; 4]| {
+        let lacks = || {
+            let name = String::from_utf8_lossy(name).trim_end().to_string();
+            Error::format(path, format!("is not a WAV file that can be read: it has no `{name}` chunk"))
+        };
+        chunks.iter().find(|chunk| &chunk.name == name).ok_or_else(lacks)
+    };
+    let (format, data) = (find(b"fmt ")?, find(b"data")?);
+    if format.bytes > MAX_FORMAT_BYTES {
+        return Err(Error::format(path, "is not a WAV file that can be read: its `fmt` chunk is damaged"));
+    }
+    let mut description = vec![0; format.bytes as usize];
+    let read = file.seek(SeekFrom::Start(format.at)).and_then(|_| file.read_exact(&mut description));
+    read.and_then(|()| file.seek(SeekFrom::Start(data.at))).map_err(failed)?;
+    let (present, warning) = data.present(riff_bytes, length_bytes);
+    let frame_bytes = description.get(12..14).map_or(1, |b| u32::from(u16::from_le_bytes([b[0], b[1]])));
+    let whole = present - present % frame_bytes.max(1);
+    let header = [
+        &b"RIFF"[..],
+        &u32::MAX.to_le_bytes(),
+        b"WAVEfmt ",
+        &format.bytes.to_le_bytes(),
+        &description,
+        b"data",
+        &whole.to_le_bytes(),
+    ]
+    .concat();
+    Ok((Cursor::new(header).chain(BufReader::new(file)), warning))
 }
 
 fn describe_level(report: &mut Report, samples: Vec<f32>, total: u64) {

@@ -172,6 +172,42 @@ fn a_sound_tells_its_recipe_and_its_faults() {
     assert_eq!(report.problems.len(), 2, "{report}");
 }
 
+/// As other programs write them: a chunk of odd length before the sound, a size that is not known or not true.
+#[test]
+fn sounds_of_others_are_read_whatever_their_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 24,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    (0..800).for_each(|n| writer.write_sample((n % 80 - 40) << 16).unwrap());
+    writer.finalize().unwrap();
+    let whole = fs::read(&path).unwrap();
+    let data = whole.windows(4).position(|name| name == b"data").unwrap();
+    let facts = |bytes: &[&[u8]]| {
+        fs::write(&path, bytes.concat()).unwrap();
+        let report = inspect(&path).unwrap();
+        let names = ["length", "samples", "level"];
+        (names.map(|name| text_of(&report, name).to_string()), report.problems)
+    };
+    let expected = facts(&[&whole]);
+    assert_eq!((expected.0[0].as_str(), expected.1.len()), ("0.1 s", 0), "{expected:?}");
+    let (before, after) = whole.split_at(data);
+    assert_eq!(facts(&[before, b"junk\x03\0\0\0abc\0", after]), expected);
+    assert_eq!(facts(&[before, b"data\xff\xff\xff\xff", &after[8..]]), expected);
+    assert_eq!(facts(&[before, after, b"LIST\x05\0\0\0INFOx\0"]), expected);
+    let (cut, problems) = facts(&[&whole[..whole.len() - 1201]]);
+    assert_eq!((cut[0].as_str(), problems.len()), ("0.0 s", 1));
+    assert!(
+        problems[0].starts_with("cut short: the header promises 2400 bytes of sound, 1199"),
+        "{problems:?}"
+    );
+}
+
 #[test]
 fn absurd_levels_are_told_in_few_digits() {
     let folder = tempfile::tempdir().unwrap();

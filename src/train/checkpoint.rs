@@ -29,7 +29,7 @@ pub(crate) const FORMAT: &str = "dit-engine checkpoint";
 const FORMAT_VERSION: u32 = 1;
 /// What stands before a parameter's name: weights, EMA, first and second moments, in the order of [`Checkpoint`].
 pub(crate) const PREFIXES: [&str; 4] = ["weights.", "ema.", "adam.first.", "adam.second."];
-/// Hexadecimal digits of [`short_hash`].
+/// Hexadecimal digits of [`short_hash`] and [`WeightsHash`].
 const SHORT_HASH_DIGITS: usize = 16;
 /// Bytes hashed at a time.
 const HASH_CHUNK_BYTES: usize = 1 << 20;
@@ -203,7 +203,7 @@ pub fn sha256(path: &Path) -> Result<String> {
             count => digest.update(&bytes[..count]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(digest))
 }
 
 /// The first digits of [`sha256`]: enough to tell checkpoints apart in a recipe.
@@ -211,9 +211,45 @@ pub fn sha256(path: &Path) -> Result<String> {
 /// # Errors
 /// [`Error::Io`].
 pub fn short_hash(path: &Path) -> Result<String> {
-    let mut hash = sha256(path)?;
+    sha256(path).map(shortened)
+}
+
+/// Hash of parameters alone, in whatever file they are: the first digits of the SHA-256 of their values
+/// (little-endian f32), one parameter after the other as in the layout.
+#[derive(Clone, Default)]
+pub struct WeightsHash(Sha256);
+
+impl WeightsHash {
+    /// Of flat parameters.
+    pub fn of(flat: &[f32], layout: &Layout) -> String {
+        let mut hash = WeightsHash::default();
+        layout.spans().iter().for_each(|span| hash.update(&flat[span.range.clone()]));
+        hash.finish()
+    }
+
+    /// Adds the next parameter.
+    pub fn update(&mut self, values: &[f32]) {
+        let mut bytes = Vec::with_capacity(HASH_CHUNK_BYTES);
+        for part in values.chunks(HASH_CHUNK_BYTES / size_of::<f32>()) {
+            bytes.clear();
+            bytes.extend(part.iter().flat_map(|value| value.to_le_bytes()));
+            self.0.update(&bytes);
+        }
+    }
+
+    /// The hash, in hexadecimal.
+    pub fn finish(self) -> String {
+        shortened(hexadecimal(self.0))
+    }
+}
+
+fn hexadecimal(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn shortened(mut hash: String) -> String {
     hash.truncate(SHORT_HASH_DIGITS);
-    Ok(hash)
+    hash
 }
 
 /// The layout of the stored model, once it is known that a file of this size can hold it.

@@ -22,8 +22,8 @@ use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::{Error, Result};
 use crate::files::{create_folder, lock_folder, write_bytes_atomic};
-use crate::render::{Renderer, Written};
-use crate::train::checkpoint::Checkpoint;
+use crate::render::{Recipe, Renderer, Written};
+use crate::train::checkpoint::{Checkpoint, WeightsHash};
 use crate::train::journal::{Journal, StepLog};
 use crate::train::optimizer::{State, adam_step, learning_rate};
 use crate::train::step::{StepInput, check_weights, find_culprit, forward_backward};
@@ -90,7 +90,11 @@ pub fn train<B: Backend>(
         run.sample(stop, observer)?;
     }
     while run.step < steps && !stop.load(Ordering::Relaxed) {
-        let batch = batches.next_batch()?;
+        let batch = match batches.next_batch() {
+            Ok(batch) => batch,
+            // The data are at fault, not the model: what it has learned is kept.
+            Err(error) => return run.save("last", observer).and(Err(error)),
+        };
         let log = run.train_step(&batch, batches.wait_ms())?;
         observer.step(&log);
         let train = &run.config.train;
@@ -188,7 +192,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let norm = self.state.gradient_norm(self.backend);
         if !output.loss.is_finite() || !norm.is_finite() {
             tracing::debug!(step = self.step, loss = output.loss, norm, "not finite: replaying the step");
-            let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step);
+            let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step + 1);
             return Err(self.with_advice(error));
         }
         self.state.update(self.backend, adam_step(train, self.dit.layout(), self.step));
@@ -234,7 +238,7 @@ impl<'a, B: Backend> Run<'a, B> {
             images => images?,
         };
         let folder = self.sample_folder();
-        let written = self.renderer.write(&folder, "sample", &images, &|number| Some(self.recipe(number)))?;
+        let written = self.renderer.write(&folder, "sample", &images, Some(&self.recipe()))?;
         self.journal.samples(self.step, &written)?;
         observer.sampled(self.step, &folder, &written);
         self.clock = Instant::now();
@@ -252,20 +256,16 @@ impl<'a, B: Backend> Run<'a, B> {
         due && !self.sample_folder().exists()
     }
 
-    fn recipe(&self, number: usize) -> crate::render::Recipe {
-        let sample = &self.config.sample;
-        crate::render::Recipe {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            checkpoint: String::new(),
+    /// Of the samples of this step.
+    fn recipe(&self) -> Recipe {
+        let weights = State::download(self.backend, &self.state.ema);
+        Recipe {
+            weights: WeightsHash::of(&weights, self.dit.layout()),
             step: self.step,
             seed: self.config.train.seed,
-            number: number as u64,
-            sampler: format!("{:?}", sample.sampler).to_lowercase(),
-            sampler_steps: sample.steps,
-            clip: sample.clip,
             ema: true,
             device: self.backend.name(),
-            config: self.config.to_toml(),
+            ..Recipe::of(&self.config)
         }
     }
 
@@ -313,7 +313,7 @@ impl<'a, B: Backend> Run<'a, B> {
         for (i, image) in images.chunks_exact_mut(self.dit.image_len()).enumerate() {
             self.dataset.read_segment(split, i * available / count, image)?;
         }
-        self.renderer.write(&self.folder.join("reference"), "real", &images, &|_| None).map(|_| ())
+        self.renderer.write(&self.folder.join("reference"), "real", &images, None).map(|_| ())
     }
 
     fn with_advice(&self, error: Error) -> Error {

@@ -121,7 +121,7 @@ fn forward<B: Backend>(
     Ok((StepOutput { loss, losses: host, x_t: noised.x_t, prediction }, dprediction))
 }
 
-/// Fails with the name of the first parameter that is not finite.
+/// Fails with the name of the first parameter that is not finite after step `step`.
 ///
 /// # Errors
 /// [`Error::NonFinite`].
@@ -136,7 +136,7 @@ pub fn check_weights<B: Backend>(backend: &B, dit: &Dit, state: &State<B>, step:
 }
 
 /// Finds out what went wrong in a step whose loss or gradient is not finite: checks the parameters, then replays
-/// the step and watches every value.
+/// the step, whose number is `step` (from 1), and watches every value.
 ///
 /// # Errors
 /// Always: [`Error::NonFinite`] with the name of the first bad tensor.
@@ -148,7 +148,8 @@ pub fn find_culprit<B: Backend>(
     step: u64,
 ) -> Error {
     let bad = |tensor: String, value: f32| Error::NonFinite { tensor, value, step, advice: String::new() };
-    if let Err(error) = check_weights(backend, dit, state, step) {
+    // Bad weights at the beginning are the work of the step before.
+    if let Err(error) = check_weights(backend, dit, state, step.saturating_sub(1)) {
         return error;
     }
     if let Some(element) = input.x0.iter().position(|value| !value.is_finite()) {

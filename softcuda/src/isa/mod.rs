@@ -14,7 +14,9 @@ pub mod async_copy;
 pub mod atomic;
 pub mod barrier;
 pub mod carry;
+pub mod convert;
 pub mod data;
+pub mod float;
 pub mod integer;
 pub mod matrix;
 pub mod memory;
@@ -133,6 +135,10 @@ impl Work {
 pub trait Maps: Sized {
     /// What decoding gives.
     type Output;
+    /// What takes closures that are seldom run.
+    type Rare: Maps<Output = Self::Output>;
+    /// For instructions that no inner loop is made of: smaller code, called lane by lane.
+    fn rarely(self) -> Self::Rare;
     /// `d, a`
     fn map1<A: Element, R: Element>(
         self,
@@ -199,6 +205,8 @@ pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Optio
 /// Instructions that do the same to every lane.
 fn plain(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
     integer::decode(instruction, Emit { lowerer, instruction })
+        .or_else(|| float::decode(instruction, Emit { lowerer, instruction }))
+        .or_else(|| convert::decode(instruction, Emit { lowerer, instruction }))
 }
 
 /// Calls of functions that the driver provides (`vprintf`, `__assertfail`); `None` for any other.

@@ -12,6 +12,11 @@ pub struct Single;
 
 impl Maps for Single {
     type Output = (Work, Lane);
+    type Rare = Single;
+
+    fn rarely(self) -> Single {
+        self
+    }
 
     fn map1<A: Element, R: Element>(
         self,

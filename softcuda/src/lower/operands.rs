@@ -50,6 +50,14 @@ impl Place {
     }
 }
 
+/// Where a step puts its result, and the register of another width that it goes to from there.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination {
+    /// The slot.
+    pub slot: u32,
+    fit: Option<(File, u32)>,
+}
+
 /// Names of the three axes.
 fn axis(name: &str) -> Option<u8> {
     match name {
@@ -186,7 +194,16 @@ impl Lowerer<'_> {
 
     /// Where to read an operand of an instruction of a type.
     pub fn source<A: Element>(&mut self, operand: &Operand, ty: Option<Type>) -> Result<Source, String> {
-        let wanted = A::FILE;
+        self.source_in(operand, ty, A::FILE)
+    }
+
+    /// The same, by the file of registers.
+    pub(super) fn source_in(
+        &mut self,
+        operand: &Operand,
+        ty: Option<Type>,
+        wanted: File,
+    ) -> Result<Source, String> {
         let (name, inverted) = match operand {
             Operand::Name(name) => (name, false),
             Operand::Not(name) => (name, true),
@@ -254,33 +271,44 @@ impl Lowerer<'_> {
         signed: bool,
         emit: impl FnOnce(&mut Self, u32) -> Result<(), String>,
     ) -> Result<(), String> {
+        let destination = self.destination(operand, R::FILE)?;
+        emit(self, destination.slot)?;
+        self.fit(destination, signed);
+        Ok(())
+    }
+
+    /// Where a result in a file is to be put.
+    pub fn destination(&mut self, operand: &Operand, wanted: File) -> Result<Destination, String> {
         let name = match operand {
             Operand::Name(name) => name,
-            Operand::Sink => {
-                let slot = self.fresh(R::FILE);
-                return emit(self, slot);
-            }
+            Operand::Sink => return Ok(Destination { slot: self.fresh(wanted), fit: None }),
             _ => return Err("a destination of this form is not supported".to_string()),
         };
         let (file, slot) = self.register(name)?;
-        if file == R::FILE {
-            return emit(self, slot);
+        match (wanted, file) {
+            _ if file == wanted => Ok(Destination { slot, fit: None }),
+            (File::Narrow, File::Wide) | (File::Wide, File::Narrow) => {
+                Ok(Destination { slot: self.fresh(wanted), fit: Some((wanted, slot)) })
+            }
+            _ => Err(format!("`{name}` is {} where {} is needed", kind(file), kind(wanted))),
         }
-        let fitted = self.fresh(R::FILE);
-        emit(self, fitted)?;
-        match (R::FILE, file) {
-            (File::Narrow, File::Wide) => self.hidden(move |registers, mask| {
+    }
+
+    /// Moves a result to a register of another width, behind the step that made it.
+    pub fn fit(&mut self, destination: Destination, signed: bool) {
+        let from = destination.slot;
+        match destination.fit {
+            None => {}
+            Some((File::Narrow, to)) => self.hidden(move |registers, mask| {
                 let extend = |value: u32| if signed { value as i32 as i64 as u64 } else { u64::from(value) };
-                let values = registers.narrow[fitted as usize].map(extend);
-                u64::store(registers, slot, &values, mask);
+                let values = registers.narrow[from as usize].map(extend);
+                u64::store(registers, to, &values, mask);
             }),
-            (File::Wide, File::Narrow) => self.hidden(move |registers, mask| {
-                let values = registers.wide[fitted as usize].map(|value| value as u32);
-                u32::store(registers, slot, &values, mask);
+            Some((_, to)) => self.hidden(move |registers, mask| {
+                let values = registers.wide[from as usize].map(|value| value as u32);
+                u32::store(registers, to, &values, mask);
             }),
-            (have, want) => return Err(format!("`{name}` is {} where {} is needed", kind(want), kind(have))),
         }
-        Ok(())
     }
 
     /// The address in brackets, for an access to a space.

@@ -75,9 +75,9 @@ impl Answer {
             Answer::Predicates(Some(logic)) => maps.compare3(PREDICATE, move |a, b, c| {
                 (logic.combine(test(a, b), c), logic.combine(!test(a, b), c))
             }),
-            Answer::Value(truth, None) => maps.map2(PREDICATE, move |a, b| value(test(a, b), truth)),
+            Answer::Value(truth, None) => maps.rarely().map2(PREDICATE, move |a, b| value(test(a, b), truth)),
             Answer::Value(truth, Some(logic)) => {
-                maps.map3(PREDICATE, move |a, b, c: bool| value(logic.combine(test(a, b), c), truth))
+                maps.rarely().map3(PREDICATE, move |a, b, c: bool| value(logic.combine(test(a, b), c), truth))
             }
         }
     }

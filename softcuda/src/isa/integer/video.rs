@@ -164,11 +164,11 @@ fn parts<M: Maps>(name: &str, bits: u32, suffixes: &[&str], maps: M) -> Option<M
     match second {
         [] => {
             let mask = (1 << bits) - 1;
-            Some(maps.map3(INTEGER, move |a: u32, b: u32, _: u32| {
+            Some(maps.rarely().map3(INTEGER, move |a: u32, b: u32, _: u32| {
                 (0..32 / bits).fold(0, |d, i| d | (part(a, b, i * bits) as u32 & mask) << (i * bits))
             }))
         }
-        ["add"] if !saturate => Some(maps.map3(INTEGER, move |a: u32, b: u32, c: u32| {
+        ["add"] if !saturate => Some(maps.rarely().map3(INTEGER, move |a: u32, b: u32, c: u32| {
             (0..32 / bits).fold(c, |d, i| d.wrapping_add(part(a, b, i * bits) as u32))
         })),
         _ => None,
