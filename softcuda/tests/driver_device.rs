@@ -47,7 +47,10 @@ fn each_device_says_who_it_is() {
     ] {
         let softcuda = Softcuda::with(&[("DEVICE", key)]);
         let context = softcuda.context();
-        assert_eq!((context.name().unwrap().as_str(), context.compute_capability().unwrap()), (name, capability));
+        assert_eq!(
+            (context.name().unwrap().as_str(), context.compute_capability().unwrap()),
+            (name, capability)
+        );
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         assert_eq!(context.attribute(attribute).unwrap(), sms);
         assert_eq!(context.total_mem().unwrap(), context.mem_get_info().unwrap().1);
@@ -168,7 +171,8 @@ fn errors_have_names_and_descriptions() {
 #[test]
 fn functions_are_found_by_name() {
     let _softcuda = Softcuda::with(&[]);
-    let (mut function, mut status) = (null_mut::<c_void>(), sys::CUdriverProcAddressQueryResult::CU_GET_PROC_ADDRESS_SUCCESS);
+    let (mut function, mut status) =
+        (null_mut::<c_void>(), sys::CUdriverProcAddressQueryResult::CU_GET_PROC_ADDRESS_SUCCESS);
     let mut find = |name: &CStr, version| unsafe {
         let result = sys::cuGetProcAddress_v2(name.as_ptr(), &mut function, version, 0, &mut status);
         (code(result), function as usize, status as u32)

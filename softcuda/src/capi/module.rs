@@ -80,17 +80,13 @@ pub(super) unsafe fn load(image: *const c_void, options: &Options) -> Result<Han
     // SAFETY: the program says that an image lies there: text that ends in NUL, or compiled code with a longer header.
     let bytes = unsafe { CStr::from_ptr(image.cast()) }.to_bytes();
     let compiled = [&b"\x7fELF"[..], b"\x50\xed\x55\xba", b"\xb1\x43\x62\x46"];
-    if compiled.iter().any(|start| bytes.starts_with(start)) {
-        report::line("a module is compiled code (cubin or fatbin): softcuda runs PTX only");
-        return Err(Status::ERROR_NO_BINARY_FOR_GPU);
-    }
-    // SAFETY: the buffers are the program's.
-    unsafe { load_text(bytes, options) }
-}
-
-/// Loads PTX.
-pub(super) unsafe fn load_text(ptx: &[u8], options: &Options) -> Result<Handle, Status> {
-    let (result, log) = match DRIVER.load_module(ptx) {
+    let loaded = if compiled.iter().any(|start| bytes.starts_with(start)) {
+        let log = "a module is compiled code (cubin or fatbin): softcuda runs PTX only".to_string();
+        Err((Status::ERROR_NO_BINARY_FOR_GPU, log))
+    } else {
+        DRIVER.load_module(bytes)
+    };
+    let (result, log) = match loaded {
         Ok(module) => (Ok(module), String::new()),
         Err((status, log)) => (Err(status), log),
     };
