@@ -250,7 +250,7 @@ fn copies_and_host_functions_are_captured_and_read_memory_at_each_launch() {
     let softcuda = Softcuda::with(&[]);
     let (_context, stream, _, add) = begin(&softcuda);
     let memory = zeros(16);
-    let mut source = vec![1u32; 16];
+    let mut source = [1u32; 16];
     let mut target = vec![0u32; 16];
     let mut calls = 0u32;
     unsafe extern "C" fn count(calls: *mut c_void) {

@@ -10,7 +10,8 @@ use crate::driver::{DRIVER, Handle, Status};
 unsafe fn instantiate(executable: *mut Handle, graph: Handle, flags: u64) -> Result<(), Status> {
     wanted(executable)?;
     // Free memory at launch, upload, launch from the device, priorities of nodes.
-    if flags & !15 != 0 {
+    // The first and the third exclude each other.
+    if flags & !15 != 0 || flags & 5 == 5 {
         return Err(Status::ERROR_INVALID_VALUE);
     }
     if flags & 4 != 0 {

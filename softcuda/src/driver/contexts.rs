@@ -169,7 +169,7 @@ impl State {
 
 impl Driver {
     /// Executes everything that a context has pending.
-    pub fn drain_context(&self, context: Handle) {
+    pub fn drain_context(&'static self, context: Handle) {
         let newest = self.peek(|state| state.queue.newest()).unwrap_or(0);
         self.drain(|state| !state.queue.has_before(context, newest));
     }
@@ -178,7 +178,7 @@ impl Driver {
     ///
     /// # Errors
     /// The sticky error.
-    pub fn synchronise(&self, context: Handle) -> Result<(), Status> {
+    pub fn synchronise(&'static self, context: Handle) -> Result<(), Status> {
         self.drain_context(context);
         self.with(|state| {
             state.queue.host_saw_all();
@@ -191,7 +191,7 @@ impl Driver {
     ///
     /// # Errors
     /// Where the driver may not be called.
-    pub fn destroy(&self, context: Handle) -> Result<(), Status> {
+    pub fn destroy(&'static self, context: Handle) -> Result<(), Status> {
         self.drain_context(context);
         self.with(|state| {
             state.destroy_context(context);

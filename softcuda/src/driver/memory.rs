@@ -233,7 +233,7 @@ pub enum Wait {
 
 impl Driver {
     /// Takes device memory; waits for pending frees where there is too little.
-    pub fn allocate(&self, bytes: u64) -> Result<u64, Status> {
+    pub fn allocate(&'static self, bytes: u64) -> Result<u64, Status> {
         let attempt = || {
             self.in_context(|state, context| {
                 state.unsafe_in_captures()?;
@@ -247,7 +247,10 @@ impl Driver {
     }
 
     /// Tries again after everything pending has been executed where there was too little memory.
-    pub fn after_pending_frees<T>(&self, attempt: impl Fn() -> Result<T, Status>) -> Result<T, Status> {
+    pub fn after_pending_frees<T>(
+        &'static self,
+        attempt: impl Fn() -> Result<T, Status>,
+    ) -> Result<T, Status> {
         match attempt() {
             Err(Status::ERROR_OUT_OF_MEMORY) => {
                 self.drain(|state| state.queue.is_empty());
@@ -258,7 +261,7 @@ impl Driver {
     }
 
     /// `cuMemFree`: waits for everything pending, but for memory of pools, whose users must have waited themselves.
-    pub fn free(&self, base: u64) -> Result<(), Status> {
+    pub fn free(&'static self, base: u64) -> Result<(), Status> {
         if base == 0 {
             return self.in_context(|_, _| Ok(()));
         }
@@ -301,7 +304,7 @@ impl Driver {
     }
 
     /// `cuMemFreeHost`, `cuMemHostUnregister`: waits for everything pending.
-    pub fn unpin(&self, address: u64, origin: Origin) -> Result<(), Status> {
+    pub fn unpin(&'static self, address: u64, origin: Origin) -> Result<(), Status> {
         let context = self.in_context(|state, context| {
             state.unsafe_in_captures()?;
             match state.pinned.get(&address) {

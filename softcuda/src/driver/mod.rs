@@ -37,7 +37,8 @@ pub mod work;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use crate::machine::memory::Memory;
 use crate::model::devices::Device;
@@ -150,19 +151,15 @@ impl State {
 /// The driver of this process.
 pub struct Driver {
     state: Mutex<Option<State>>,
-    /// Held while a command is executed: one at a time.
-    engine: Mutex<()>,
+    /// Told whenever a command has been executed.
+    executed: Condvar,
 }
 
 /// The one there is.
-pub static DRIVER: Driver = Driver { state: Mutex::new(None), engine: Mutex::new(()) };
+pub static DRIVER: Driver = Driver { state: Mutex::new(None), executed: Condvar::new() };
 
 thread_local! {
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Driver {
@@ -171,7 +168,7 @@ impl Driver {
         if IN_CALLBACK.get() {
             return Err(Status::ERROR_NOT_PERMITTED);
         }
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         if state.is_none() {
             let settings = Settings::from_environment().map_err(|error| {
                 report::line(&error);
@@ -182,10 +179,22 @@ impl Driver {
         Ok(())
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a command has been executed.
+    fn wait_for_another<'a>(&self, state: MutexGuard<'a, Option<State>>) -> MutexGuard<'a, Option<State>> {
+        self.executed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets everything, as if the process had just begun. What is pending is dropped.
     pub fn reset(&self) {
-        let _engine = lock(&self.engine);
-        if let Some(mut state) = lock(&self.state).take() {
+        let mut state = self.lock();
+        while state.as_ref().is_some_and(|state| state.queue.is_running()) {
+            state = self.wait_for_another(state);
+        }
+        if let Some(mut state) = state.take() {
             let pinned: Vec<u64> = state.pinned.keys().copied().collect();
             pinned.into_iter().for_each(|address| state.unpin(address));
         }
@@ -199,7 +208,7 @@ impl Driver {
         if IN_CALLBACK.get() {
             return Err(Status::ERROR_NOT_PERMITTED);
         }
-        action(lock(&self.state).as_mut().ok_or(Status::ERROR_NOT_INITIALIZED)?)
+        action(self.lock().as_mut().ok_or(Status::ERROR_NOT_INITIALIZED)?)
     }
 
     /// Something in the current context.
@@ -219,36 +228,57 @@ impl Driver {
 
     /// What the state says, where there is one.
     pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> Option<T> {
-        lock(&self.state).as_ref().map(look)
+        self.lock().as_ref().map(look)
     }
 
     /// Executes what waits until `done`, or until nothing waits. Shows what kernels have printed.
-    pub fn drain(&self, done: impl Fn(&State) -> bool) {
-        while self.step(|state| !done(state)) {}
-        if let Some(state) = lock(&self.state).as_mut() {
+    pub fn drain(&'static self, done: impl Fn(&State) -> bool) {
+        while self.step(&done, true) {}
+        if let Some(state) = self.lock().as_mut() {
             state.report.flush();
         }
     }
 
-    /// Executes one command if `wanted`; `false` if it is not or if nothing waits.
-    fn step(&self, wanted: impl Fn(&State) -> bool) -> bool {
-        let _engine = lock(&self.engine);
-        let taken = match lock(&self.state).as_mut() {
-            Some(state) if wanted(state) => state.take(),
-            _ => None,
+    /// Executes one command, unless `done`; `false` if there was nothing to do. Where another thread is executing one,
+    /// waits for that or answers `false`.
+    fn step(&'static self, done: impl Fn(&State) -> bool, patient: bool) -> bool {
+        let mut guard = self.lock();
+        let Some(state) = guard.as_mut() else { return false };
+        if done(state) {
+            return false;
+        }
+        let Some((command, machine)) = state.take() else {
+            let wait = patient && state.queue.is_running();
+            if wait {
+                drop(self.wait_for_another(guard));
+            }
+            return wait;
         };
-        let Some((command, machine)) = taken else { return false };
-        let done = machine.execute(&command);
-        if let Some(state) = lock(&self.state).as_mut() {
-            state.complete(&command, done);
+        drop(guard);
+        // The program's own functions have a thread of their own: they may wait for what the caller does next.
+        if command.work.is_call() {
+            let shared = Arc::new((command, machine));
+            let own = shared.clone();
+            if thread::Builder::new().spawn(move || self.execute(&own.0, &own.1)).is_err() {
+                self.execute(&shared.0, &shared.1);
+            }
+        } else {
+            self.execute(&command, &machine);
         }
         true
     }
 
+    fn execute(&self, command: &queue::Command, machine: &execute::Machine) {
+        let done = machine.execute(command);
+        if let Some(state) = self.lock().as_mut() {
+            state.complete(command, done);
+        }
+        self.executed.notify_all();
+    }
+
     /// Executes some of what waits when too much does.
-    pub fn relieve(&self) {
-        let full = |state: &State| state.queue.len() > MOST_WAITING;
-        // Looked at first: executing waits for what another thread is executing.
-        while !IN_CALLBACK.get() && self.peek(full) == Some(true) && self.step(full) {}
+    pub fn relieve(&'static self) {
+        let few = |state: &State| state.queue.len() <= MOST_WAITING;
+        while !IN_CALLBACK.get() && self.peek(few) == Some(false) && self.step(few, true) {}
     }
 }

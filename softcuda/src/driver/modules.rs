@@ -110,7 +110,7 @@ impl Driver {
     ///
     /// # Errors
     /// Why not, with the text of the log.
-    pub fn load_module(&self, ptx: &[u8]) -> Result<Handle, (Status, String)> {
+    pub fn load_module(&'static self, ptx: &[u8]) -> Result<Handle, (Status, String)> {
         let plain = |status| (status, String::new());
         let (memory, device, context) = self
             .in_context(|state, context| Ok((state.memory.clone(), state.device, context)))
@@ -129,7 +129,7 @@ impl Driver {
     ///
     /// # Errors
     /// `ERROR_INVALID_HANDLE`
-    pub fn unload_module(&self, handle: Handle) -> Result<(), Status> {
+    pub fn unload_module(&'static self, handle: Handle) -> Result<(), Status> {
         let context = self.in_context(|state, _| Ok(state.module(handle)?.context))?;
         self.drain_context(context);
         self.in_context(|state, _| state.unload_module(handle))

@@ -168,7 +168,7 @@ impl Driver {
     ///
     /// # Errors
     /// The sticky error of the context.
-    pub fn wait(&self, context: Handle, ticket: &Arc<Ticket>) -> Result<(), Status> {
+    pub fn wait(&'static self, context: Handle, ticket: &Arc<Ticket>) -> Result<(), Status> {
         self.drain(|_| ticket.is_done());
         self.with(|state| {
             state.host_saw(ticket);
@@ -181,9 +181,9 @@ impl Driver {
     ///
     /// # Errors
     /// `ERROR_NOT_READY`, or the sticky error of the context.
-    pub fn poll(&self, context: Handle, ticket: &Arc<Ticket>) -> Result<(), Status> {
+    pub fn poll(&'static self, context: Handle, ticket: &Arc<Ticket>) -> Result<(), Status> {
         if !ticket.is_done() {
-            self.step(|_| !ticket.is_done());
+            self.step(|_| ticket.is_done(), false);
             self.with(|state| state.sound(context))?;
             return Err(Status::ERROR_NOT_READY);
         }

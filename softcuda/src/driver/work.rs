@@ -257,6 +257,11 @@ impl Work {
         }
     }
 
+    /// Whether it calls the program.
+    pub fn is_call(&self) -> bool {
+        matches!(self, Work::Call(..) | Work::Callback(..))
+    }
+
     /// What the clock of events sees; `None` for what takes no time.
     pub fn cost(&self) -> Option<cost::Command> {
         match self {
