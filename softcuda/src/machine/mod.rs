@@ -9,6 +9,7 @@
 //! | `registers`, `simd` | 32 lanes a register, loops over them |
 //! | `memory`, `access`, `asynchronous` | allocations; loads and stores of all state spaces; `cp.async` |
 //! | `shadow`, `order`, `races` | who accessed what, and what happened before what |
+//! | `runs` | short ways for accesses of all lanes, one behind the other |
 //! | `traffic` | sectors and bank conflicts |
 
 pub mod access;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod order;
 mod races;
 pub mod registers;
+mod runs;
 pub mod shadow;
 pub mod simd;
 pub mod traffic;
