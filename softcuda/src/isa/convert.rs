@@ -89,7 +89,7 @@ fn integral(value: f64, rounding: Rounding) -> f64 {
 }
 
 /// How a conversion between formats goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Conversion {
     /// `.rni` and the like: to a number without a fraction.
     integral: Option<Rounding>,
@@ -102,6 +102,10 @@ struct Conversion {
 }
 
 impl Conversion {
+    /// To the nearest, with nothing else: as a constant, so that what a lane does has no branches.
+    const NEAREST: Conversion =
+        Conversion { integral: None, flush: false, modes: Modes::PLAIN, finite: false };
+
     /// The operand's value, exactly, then without a fraction if so asked.
     #[inline(always)]
     fn open<S: Format>(self, bits: S::Bits) -> f64 {
@@ -112,27 +116,36 @@ impl Conversion {
         }
     }
 
-    /// The result of a value.
+    /// The result of a value, given its rounded bits.
     #[inline(always)]
-    fn close<D: Format>(self, value: f64) -> D::Bits {
-        let bits = if D::MANTISSA == Double::MANTISSA {
-            D::Bits::from_bits(value.to_bits())
-        } else {
-            D::narrow(value, self.modes.rounding)
-        };
-        let infinite = bits & !D::SIGN == D::INFINITY && !value.is_nan();
-        let bits = if self.finite && infinite { bits & D::SIGN | D::LARGEST } else { bits };
+    fn close<D: Format>(self, bits: D::Bits, is_nan: bool) -> D::Bits {
+        let infinite = (bits & !D::SIGN == D::INFINITY) & !is_nan;
+        let bits = if self.finite & infinite { bits & D::SIGN | D::LARGEST } else { bits };
         self.modes.close::<D>(bits)
     }
 
     #[inline(always)]
     fn apply<S: Format, D: Format>(self, bits: S::Bits) -> D::Bits {
-        self.close::<D>(self.open::<S>(bits))
+        if S::MANTISSA <= Single::MANTISSA && D::MANTISSA < Single::MANTISSA && self.integral.is_none() {
+            let bits = if self.flush { S::flush(bits) } else { bits };
+            let value = S::single(bits);
+            return self.close::<D>(D::narrow_single(value, self.modes.rounding), value.is_nan());
+        }
+        let value = self.open::<S>(bits);
+        let rounded = if D::MANTISSA == Double::MANTISSA {
+            D::Bits::from_bits(value.to_bits())
+        } else {
+            D::narrow(value, self.modes.rounding)
+        };
+        self.close::<D>(rounded, value.is_nan())
     }
 
     /// From one format to another.
     fn one<S: Format, D: Format, M: Maps>(self, maps: M) -> M::Output {
-        maps.map1(WORK, move |a: S::Bits| self.apply::<S, D>(a))
+        match self {
+            Conversion::NEAREST => maps.map1(WORK, |a: S::Bits| Conversion::NEAREST.apply::<S, D>(a)),
+            _ => maps.rarely().map1(WORK, move |a: S::Bits| self.apply::<S, D>(a)),
+        }
     }
 
     /// From one format to any.
@@ -148,9 +161,13 @@ impl Conversion {
 
     /// From two f32, the first of which becomes the upper part.
     fn pair<D: Format<Bits = u32>, M: Maps>(self, maps: M) -> M::Output {
-        maps.rarely().map2(WORK, move |a: u32, b: u32| {
-            join::<D>([self.apply::<Single, D>(b), self.apply::<Single, D>(a)])
-        })
+        let both = |conversion: Conversion, a: u32, b: u32| {
+            join::<D>([conversion.apply::<Single, D>(b), conversion.apply::<Single, D>(a)])
+        };
+        match self {
+            Conversion::NEAREST => maps.map2(WORK, move |a: u32, b: u32| both(Conversion::NEAREST, a, b)),
+            _ => maps.rarely().map2(WORK, move |a: u32, b: u32| both(self, a, b)),
+        }
     }
 
     /// From a packed pair to another.

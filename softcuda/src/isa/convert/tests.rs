@@ -329,7 +329,7 @@ fn check_f8<F: Format<Bits = u32>>(ty: &str) {
     let from_halves = lane(&format!("cvt.rn.satfinite.{ty}x2.f16x2 d, a"));
     for bits in 0..0x100u64 {
         let pair = widen(&[bits << 8 | 0x38])[0];
-        assert_eq!(pair & 0xffff, half::f16::from_f64(F::widen(0x38)).to_bits().into());
+        assert_eq!(pair & 0xffff, u64::from(half::f16::from_f64(F::widen(0x38)).to_bits()));
         let half = half::f16::from_bits((pair >> 16) as u16);
         let magnitude = bits & 0x7f;
         if magnitude <= u64::from(F::LARGEST) {

@@ -1,6 +1,7 @@
 //! Correctly rounded arithmetic: up to f32 in f64 rounded to odd, f64 in 128-bit integers.
 
 use super::format::{Double, Format, Rounding};
+use crate::isa::Element;
 use std::cmp::Ordering;
 
 /// `value`, which is the exact result rounded to nearest, rounded to odd instead: toward zero, with the lowest bit set
@@ -61,9 +62,6 @@ fn shift_right(value: u128, by: u32) -> u128 {
 }
 
 impl Exact {
-    /// The leading bit where rounding takes it.
-    const TOP: u32 = 61;
-
     /// From a finite f64.
     pub fn new(value: f64) -> Exact {
         let bits = value.to_bits();
@@ -158,12 +156,13 @@ impl Exact {
             return if self.negative { F::SIGN } else { F::Bits::default() };
         }
         let bits = (128 - self.significand.leading_zeros()) as i32;
-        let excess = bits - (Self::TOP as i32 + 1);
+        let excess = bits - (F::TOP as i32 + 1);
         let significand = if excess > 0 {
-            shift_right(self.significand, excess as u32) as u64
+            shift_right(self.significand, excess as u32)
         } else {
-            (self.significand as u64) << -excess
+            self.significand << -excess
         };
-        F::round(self.negative, significand, self.exponent + excess, Self::TOP, rounding)
+        let significand = F::Bits::from_bits(significand as u64);
+        F::round(self.negative, significand, self.exponent + excess, F::TOP, rounding)
     }
 }

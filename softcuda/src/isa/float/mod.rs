@@ -8,7 +8,7 @@ pub mod format;
 mod lift;
 
 #[cfg(test)]
-pub mod tests;
+pub(super) mod tests;
 
 use super::Maps;
 use crate::ptx::ast;

@@ -1,8 +1,7 @@
 //! The elements of A and B: how they stand in a register, and what they are multiplied as.
 
-use super::convert::{
-    single_from_bf16, single_from_e4m3, single_from_e5m2, single_from_half, single_from_tf32,
-};
+use super::convert::{single_from_bf16, single_from_e4m3, single_from_e5m2, single_from_tf32};
+use super::vectors::Vectors;
 
 /// A format of A or B with so many elements a register.
 pub trait Input<const PARTS: usize>: Copy {
@@ -11,8 +10,20 @@ pub trait Input<const PARTS: usize>: Copy {
     /// An element, widened.
     type Value: Copy + Default;
 
-    /// Part `part`, from the low bits.
-    fn part(self, word: Self::Word, part: usize) -> Self::Value;
+    /// The parts of 8 registers, from the low bits.
+    fn widen<V: Vectors>(self, vectors: V, words: &[Self::Word; 8]) -> [[Self::Value; 8]; PARTS];
+}
+
+/// Parts of `32 / PARTS` bits, each by itself; bits above a part's may be anything.
+#[inline(always)]
+fn by_part<const PARTS: usize>(words: &[u32; 8], widen: impl Fn(u32) -> f32) -> [[f32; 8]; PARTS] {
+    let mut values = [[0.0; 8]; PARTS];
+    for (part, values) in values.iter_mut().enumerate() {
+        for (value, word) in values.iter_mut().zip(words) {
+            *value = widen(word >> (32 / PARTS * part));
+        }
+    }
+    values
 }
 
 /// `.f16`
@@ -24,8 +35,8 @@ impl Input<2> for Half {
     type Value = f32;
 
     #[inline(always)]
-    fn part(self, word: u32, part: usize) -> f32 {
-        single_from_half(word >> (16 * part))
+    fn widen<V: Vectors>(self, vectors: V, words: &[u32; 8]) -> [[f32; 8]; 2] {
+        vectors.widen_halves(words)
     }
 }
 
@@ -38,8 +49,8 @@ impl Input<2> for Bf16 {
     type Value = f32;
 
     #[inline(always)]
-    fn part(self, word: u32, part: usize) -> f32 {
-        single_from_bf16(word >> (16 * part))
+    fn widen<V: Vectors>(self, _: V, words: &[u32; 8]) -> [[f32; 8]; 2] {
+        by_part(words, single_from_bf16)
     }
 }
 
@@ -52,8 +63,8 @@ impl Input<1> for Tf32 {
     type Value = f32;
 
     #[inline(always)]
-    fn part(self, word: u32, _: usize) -> f32 {
-        single_from_tf32(word)
+    fn widen<V: Vectors>(self, _: V, words: &[u32; 8]) -> [[f32; 8]; 1] {
+        by_part(words, single_from_tf32)
     }
 }
 
@@ -69,9 +80,8 @@ impl Input<4> for Float8 {
     type Value = f32;
 
     #[inline(always)]
-    fn part(self, word: u32, part: usize) -> f32 {
-        let bits = word >> (8 * part);
-        if self.is_e4m3 { single_from_e4m3(bits) } else { single_from_e5m2(bits) }
+    fn widen<V: Vectors>(self, _: V, words: &[u32; 8]) -> [[f32; 8]; 4] {
+        if self.is_e4m3 { by_part(words, single_from_e4m3) } else { by_part(words, single_from_e5m2) }
     }
 }
 
@@ -82,32 +92,18 @@ pub struct Integer {
     pub is_signed: bool,
 }
 
-impl Integer {
-    #[inline(always)]
-    fn field<const BITS: u32>(self, word: u32, part: usize) -> i32 {
-        let field = word >> (BITS as usize * part) & ((1 << BITS) - 1);
-        let sign = u32::from(self.is_signed) << (BITS - 1);
-        (field ^ sign).wrapping_sub(sign) as i32
-    }
-}
-
-impl Input<4> for Integer {
+impl<const PARTS: usize> Input<PARTS> for Integer {
     type Word = u32;
-    type Value = i32;
+    type Value = f32;
 
     #[inline(always)]
-    fn part(self, word: u32, part: usize) -> i32 {
-        self.field::<8>(word, part)
-    }
-}
-
-impl Input<8> for Integer {
-    type Word = u32;
-    type Value = i32;
-
-    #[inline(always)]
-    fn part(self, word: u32, part: usize) -> i32 {
-        self.field::<4>(word, part)
+    fn widen<V: Vectors>(self, _: V, words: &[u32; 8]) -> [[f32; 8]; PARTS] {
+        let bits = 32 / PARTS as u32;
+        let sign = u32::from(self.is_signed) << (bits - 1);
+        by_part(words, |word| {
+            let field = word & ((1 << bits) - 1);
+            (field ^ sign).wrapping_sub(sign) as i32 as f32
+        })
     }
 }
 
@@ -120,8 +116,8 @@ impl Input<1> for Bits {
     type Value = u32;
 
     #[inline(always)]
-    fn part(self, word: u32, _: usize) -> u32 {
-        word
+    fn widen<V: Vectors>(self, _: V, words: &[u32; 8]) -> [[u32; 8]; 1] {
+        [*words]
     }
 }
 
@@ -134,7 +130,11 @@ impl Input<1> for Double {
     type Value = f64;
 
     #[inline(always)]
-    fn part(self, word: u64, _: usize) -> f64 {
-        f64::from_bits(word)
+    fn widen<V: Vectors>(self, _: V, words: &[u64; 8]) -> [[f64; 8]; 1] {
+        let mut values = [[0.0; 8]; 1];
+        for (value, word) in values[0].iter_mut().zip(words) {
+            *value = f64::from_bits(*word);
+        }
+        values
     }
 }

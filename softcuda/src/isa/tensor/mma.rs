@@ -1,9 +1,10 @@
 //! Matrix products: `mma.sync`, and what `wmma.mma` shares with it.
 
+use super::arithmetic::{self, Arithmetic, Population, Single, Whole};
 use super::format::{Format, Shape};
 use super::inputs::{Bf16, Bits, Double, Float8, Half, Input, Integer, Tf32};
 use super::layout::{Fragment, Role};
-use super::multiply::{self, Arithmetic, Population, Product, Single, Whole};
+use super::multiply::Product;
 use super::{Lanes, vector_length};
 use crate::ptx::ast::Instruction;
 use std::array::from_fn;
@@ -225,7 +226,7 @@ impl Mma {
         c: &[impl Borrow<Lanes<u32>>],
         d: &mut [Lanes<u32>],
     ) {
-        let registers = Registers::new(self, a, b, c, d);
+        let mut registers = Registers::new(self, a, b, c, d);
         let [left, right] = [self.a.format, self.b.format];
         let single =
             Single { from_half: self.c.format == Format::F16, to_half: self.d.format == Format::F16 };
@@ -258,7 +259,12 @@ impl Mma {
         d: &mut [Lanes<u64>],
     ) {
         assert!(self.is_double(), "{:?} is not in 64-bit registers", self.a.format);
-        Registers::new(self, a, b, c, d).multiply::<_, _, _, 1>(Double, Double, multiply::Double);
+        let mut registers = Registers::new(self, a, b, c, d);
+        if registers.steps == 4 {
+            registers.product::<_, _, _, 1, 4>(Double, Double, arithmetic::Double);
+        } else {
+            registers.multiply::<_, _, _, 1>(Double, Double, arithmetic::Double);
+        }
     }
 }
 
@@ -266,7 +272,7 @@ impl Mma {
 struct Registers<'a, W> {
     rows: usize,
     columns: usize,
-    /// Registers of B for 8 columns.
+    /// Registers of B for 8 columns: 1 or 2, in f64 also 4.
     steps: usize,
     a: [&'a Lanes<W>; 8],
     b: [&'a Lanes<W>; 8],
@@ -294,38 +300,37 @@ impl<'a, W: Copy + Default> Registers<'a, W> {
         }
     }
 
-    fn multiply<A, B, S, const PARTS: usize>(self, left: A, right: B, arithmetic: S)
+    fn multiply<A, B, S, const PARTS: usize>(&mut self, left: A, right: B, arithmetic: S)
     where
         A: Input<PARTS, Word = W, Value = S::Value>,
         B: Input<PARTS, Word = W, Value = S::Value>,
         S: Arithmetic<Word = W>,
     {
-        match self.steps {
-            1 => self.product::<A, B, S, PARTS, 1>(left, right, arithmetic),
-            2 => self.product::<A, B, S, PARTS, 2>(left, right, arithmetic),
-            _ => self.product::<A, B, S, PARTS, 4>(left, right, arithmetic),
+        if self.steps == 1 {
+            self.product::<A, B, S, PARTS, 1>(left, right, arithmetic);
+        } else {
+            self.product::<A, B, S, PARTS, 2>(left, right, arithmetic);
         }
     }
 
-    fn product<A, B, S, const PARTS: usize, const STEPS: usize>(self, left: A, right: B, arithmetic: S)
+    fn product<A, B, S, const PARTS: usize, const STEPS: usize>(&mut self, left: A, right: B, arithmetic: S)
     where
         A: Input<PARTS, Word = W, Value = S::Value>,
         B: Input<PARTS, Word = W, Value = S::Value>,
         S: Arithmetic<Word = W>,
     {
-        let Registers { rows, columns, a, b, c, d, .. } = self;
         let product = Product::<_, _, _, PARTS, STEPS> {
             left,
             right,
             arithmetic,
-            rows,
-            columns,
-            a: &a,
-            b: &b,
-            c: &c,
-            d,
+            rows: self.rows,
+            columns: self.columns,
+            a: &self.a,
+            b: &self.b,
+            c: &self.c,
+            d: self.d,
         };
-        product.run();
+        product.compute();
     }
 }
 

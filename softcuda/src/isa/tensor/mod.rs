@@ -5,6 +5,9 @@
 //! order, lane `4 g + t` having word `t` of row `g`. [`layout`] says where the pieces stand in the matrix, [`matrix`]
 //! moves them, [`multiply`] multiplies them.
 
+pub mod arithmetic;
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
 pub mod convert;
 pub mod format;
 pub mod inputs;
@@ -12,6 +15,7 @@ pub mod layout;
 pub mod matrix;
 pub mod mma;
 pub mod multiply;
+pub mod vectors;
 pub mod wmma;
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! What the tests share: instructions by name, and numbers.
 
+mod convert;
+mod layout;
+mod matrix;
+mod multiply;
+mod names;
 mod timing;
+mod wmma;
 
 use super::format::{Format, Shape};
 use crate::isa::testing::instruction;
