@@ -20,6 +20,7 @@ pub mod float;
 pub mod integer;
 pub mod matrix;
 pub mod memory;
+pub mod print;
 pub mod tensor;
 pub mod warp;
 
@@ -211,11 +212,11 @@ fn plain(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lo
 
 /// Calls of functions that the driver provides (`vprintf`, `__assertfail`); `None` for any other.
 pub fn call(
-    _lowerer: &mut Lowerer<'_>,
-    _instruction: &ast::Instruction,
-    _name: &str,
-    _results: &[ast::Operand],
-    _arguments: &[ast::Operand],
+    lowerer: &mut Lowerer<'_>,
+    instruction: &ast::Instruction,
+    name: &str,
+    results: &[ast::Operand],
+    arguments: &[ast::Operand],
 ) -> Option<Lowered> {
-    None
+    print::call(lowerer, instruction, name, results, arguments)
 }
