@@ -106,6 +106,10 @@ impl Conversion {
     const NEAREST: Conversion =
         Conversion { integral: None, flush: false, modes: Modes::PLAIN, finite: false };
 
+    /// The usual one to tf32, likewise.
+    const AWAY: Conversion =
+        Conversion { modes: Modes { rounding: Rounding::Away, ..Modes::PLAIN }, ..Conversion::NEAREST };
+
     /// The operand's value, exactly, then without a fraction if so asked.
     #[inline(always)]
     fn open<S: Format>(self, bits: S::Bits) -> f64 {
@@ -138,6 +142,13 @@ impl Conversion {
             D::narrow(value, self.modes.rounding)
         };
         self.close::<D>(rounded, value.is_nan())
+    }
+
+    /// From f32 to tf32 in the place of an f32.
+    #[inline(always)]
+    fn tensor(self, bits: u32) -> u32 {
+        let bits = self.apply::<Single, Tensor>(bits);
+        if Tensor::is_nan(bits) { Single::NAN } else { bits << 13 }
     }
 
     /// From one format to another.
@@ -344,10 +355,10 @@ fn float_to_float<M: Maps>(maps: M, to: Type, from: Type, conversion: Conversion
     match (to, from) {
         (Type::F16x2, Type::F32) => Some(conversion.pair::<Half, M>(maps)),
         (Type::Bf16x2, Type::F32) => Some(conversion.pair::<Brain, M>(maps)),
-        (Type::Tf32, Type::F32) => Some(maps.map1(WORK, move |a: u32| {
-            let bits = conversion.apply::<Single, Tensor>(a);
-            if Tensor::is_nan(bits) { Single::NAN } else { bits << 13 }
-        })),
+        (Type::Tf32, Type::F32) => Some(match conversion {
+            Conversion::AWAY => maps.map1(WORK, |a: u32| Conversion::AWAY.tensor(a)),
+            _ => maps.map1(WORK, move |a: u32| conversion.tensor(a)),
+        }),
         (to, Type::F64) => conversion.to::<Double, M>(to, maps),
         (to, Type::F32) => conversion.to::<Single, M>(to, maps),
         (to, Type::F16) => conversion.to::<Half, M>(to, maps),

@@ -203,10 +203,9 @@ fn widen<F: Format<Bits = u32>>(bits: u32) -> f32 {
     // The same bits in the place of an f32's have an exponent too low by the difference of the biases.
     let scale = f32::from_bits(((254 - F::BIAS) as u32) << 23);
     let finite = (f32::from_bits(magnitude << (23 - F::MANTISSA)) * scale).to_bits();
-    let infinity = if F::INFINITY == F::NAN { Single::NAN } else { Single::INFINITY };
-    let value = if magnitude >= F::INFINITY { infinity } else { finite };
-    let value = if magnitude > F::INFINITY { Single::NAN } else { value };
-    f32::from_bits(value | if bits & F::SIGN != 0 { Single::SIGN } else { 0 })
+    // Where the exponent is all ones it is to be so too; mantissas say whether that is a NaN.
+    let special = if magnitude >= F::INFINITY { Single::INFINITY } else { 0 };
+    f32::from_bits(finite | special | if bits & F::SIGN != 0 { Single::SIGN } else { 0 })
 }
 
 /// Defines a format by the bits of its mantissa and exponent.
