@@ -110,10 +110,17 @@ impl Conversion {
     const AWAY: Conversion =
         Conversion { modes: Modes { rounding: Rounding::Away, ..Modes::PLAIN }, ..Conversion::NEAREST };
 
+    /// The operand's bits, of which a register may hold more.
+    #[inline(always)]
+    fn operand<S: Format>(self, bits: S::Bits) -> S::Bits {
+        let bits = bits & S::MASK;
+        if self.flush { S::flush(bits) } else { bits }
+    }
+
     /// The operand's value, exactly, then without a fraction if so asked.
     #[inline(always)]
     fn open<S: Format>(self, bits: S::Bits) -> f64 {
-        let value = S::widen(if self.flush { S::flush(bits) } else { bits });
+        let value = S::widen(self.operand::<S>(bits));
         match self.integral {
             Some(rounding) => integral(value, rounding),
             None => value,
@@ -131,8 +138,7 @@ impl Conversion {
     #[inline(always)]
     fn apply<S: Format, D: Format>(self, bits: S::Bits) -> D::Bits {
         if S::MANTISSA <= Single::MANTISSA && D::MANTISSA < Single::MANTISSA && self.integral.is_none() {
-            let bits = if self.flush { S::flush(bits) } else { bits };
-            let value = S::single(bits);
+            let value = S::single(self.operand::<S>(bits));
             return self.close::<D>(D::narrow_single(value, self.modes.rounding), value.is_nan());
         }
         let value = self.open::<S>(bits);
@@ -206,8 +212,7 @@ fn join<F: Format<Bits = u32>>([low, high]: [u32; 2]) -> u32 {
 /// The low and high part of a packed pair.
 #[inline(always)]
 fn split<F: Format<Bits = u32>>(pair: u32) -> [u32; 2] {
-    let mask = F::SIGN | (F::SIGN - 1);
-    [pair & mask, pair >> (F::MANTISSA + F::EXPONENT + 1) & mask]
+    [pair & F::MASK, pair >> (F::MANTISSA + F::EXPONENT + 1) & F::MASK]
 }
 
 /// What a conversion does, `None` where its form is not known.

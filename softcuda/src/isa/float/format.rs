@@ -56,6 +56,8 @@ pub trait Format: Copy + Send + Sync + 'static {
     const EXPONENT: u32;
     /// The sign bit.
     const SIGN: Self::Bits;
+    /// All bits.
+    const MASK: Self::Bits;
     /// Infinity; in a format without one, its NaN.
     const INFINITY: Self::Bits;
     /// The largest finite value.
@@ -222,6 +224,7 @@ macro_rules! format {
             const MANTISSA: u32 = $mantissa;
             const EXPONENT: u32 = $exponent;
             const SIGN: $bits = 1 << ($mantissa + $exponent);
+            const MASK: $bits = Self::SIGN | (Self::SIGN - 1);
             const INFINITY: $bits = $infinity;
             const LARGEST: $bits = Self::INFINITY - 1;
             const NORMAL: $bits = 1 << $mantissa;
