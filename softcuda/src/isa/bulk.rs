@@ -89,7 +89,9 @@ fn bulk(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
             let bytes = lowerer.source::<u32>(bytes, None)?;
             let run = move |context: &mut Context<'_>| {
                 let sources = from.addresses(context)?;
-                each(context, &to.addresses(context), &sources, bytes, Context::bulk_store)
+                each(context, &to.addresses(context), &sources, bytes, |context, lane, bulk| {
+                    context.bulk_store(lane, bulk)
+                })
             };
             emit(lowerer, instruction, Class::StoreGlobal, run);
             Ok(())
