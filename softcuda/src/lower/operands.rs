@@ -5,6 +5,7 @@ use crate::isa::Element;
 use crate::machine::context::Context;
 use crate::machine::memory::{LOCAL, PARAMETERS, SHARED};
 use crate::machine::registers::{File, Registers, Source};
+use crate::machine::simd::vectorised;
 use crate::module::DYNAMIC;
 use crate::program::{LaneMask, Special};
 use crate::ptx::ast::{Operand, Space, Type};
@@ -33,18 +34,29 @@ impl Place {
     /// The lanes' addresses.
     #[inline(always)]
     pub fn addresses(self, context: &Context<'_>) -> [u64; 32] {
-        self.read(context.registers)
+        let mut addresses = [0; 32];
+        vectorised(
+            #[inline(always)]
+            || self.read(context.registers, &mut addresses),
+        );
+        addresses
     }
 
     #[inline(always)]
-    fn read(self, registers: &Registers) -> [u64; 32] {
+    fn read(self, registers: &Registers, addresses: &mut [u64; 32]) {
         match self.base {
-            Base::Fixed => [self.offset as u64; 32],
+            Base::Fixed => *addresses = [self.offset as u64; 32],
             Base::Narrow(slot) => {
-                registers.narrow[slot as usize].map(|base| u64::from(base.wrapping_add(self.offset as u32)))
+                let bases = &registers.narrow[slot as usize];
+                for lane in 0..32 {
+                    addresses[lane] = u64::from(bases[lane].wrapping_add(self.offset as u32));
+                }
             }
             Base::Wide(slot) => {
-                registers.wide[slot as usize].map(|base| base.wrapping_add_signed(self.offset))
+                let bases = &registers.wide[slot as usize];
+                for lane in 0..32 {
+                    addresses[lane] = bases[lane].wrapping_add_signed(self.offset);
+                }
             }
         }
     }

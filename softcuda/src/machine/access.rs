@@ -130,9 +130,11 @@ impl Context<'_> {
         into: &mut [[u64; 32]],
     ) -> Checked {
         self.by_space(space, addresses, |context, space, addresses| match space {
+            Space::Shared if context.load_shared_run(addresses, bytes, how, into) => Ok(()),
             Space::Shared => context.load_shared(addresses, bytes, how, into),
             Space::Local => context.load_local(addresses, bytes, into),
             Space::Param => context.load_parameters(addresses, bytes, into),
+            _ if context.load_global_run(addresses, bytes, how, into) => Ok(()),
             _ => context.load_global(addresses, bytes, how, into),
         })
     }
@@ -151,11 +153,13 @@ impl Context<'_> {
         from: &[[u64; 32]],
     ) -> Checked {
         self.by_space(space, addresses, |context, space, addresses| match space {
+            Space::Shared if context.store_shared_run(addresses, bytes, how, from) => Ok(()),
             Space::Shared => context.store_shared(addresses, bytes, how, from),
             Space::Local => context.store_local(addresses, bytes, from),
             Space::Param => {
                 Err(context.outside(context.first_lane(), "writes", Space::Param, addresses, bytes))
             }
+            _ if context.store_global_run(addresses, bytes, how, from) => Ok(()),
             _ => context.store_global(addresses, bytes, how, from),
         })
     }

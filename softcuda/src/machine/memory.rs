@@ -56,7 +56,8 @@ unsafe impl Sync for Bytes {}
 
 impl Bytes {
     fn new(bytes: u64) -> Option<Bytes> {
-        let layout = Layout::from_size_align(usize::try_from(bytes).ok()?.max(8), 64).ok()?;
+        // Aligned to no more than malloc does anyway: beyond that Rust writes the zeros itself, and touches every page.
+        let layout = Layout::from_size_align(usize::try_from(bytes).ok()?.max(8), 16).ok()?;
         // SAFETY: the layout's size is not 0.
         let pointer = unsafe { std::alloc::alloc_zeroed(layout) };
         (!pointer.is_null()).then_some(Bytes { pointer, layout: Some(layout) })
@@ -113,7 +114,7 @@ impl Allocation {
     pub fn load(&self, offset: u64, bytes: u32) -> u64 {
         let pointer = self.at(offset, u64::from(bytes));
         debug_assert_eq!(pointer as usize % bytes as usize, 0);
-        // SAFETY: inside the allocation and aligned: allocations are aligned to 64 bytes, offsets as callers promise.
+        // SAFETY: inside the allocation and aligned: allocations are aligned to 16 bytes, offsets as callers promise.
         unsafe {
             match bytes {
                 1 => u64::from(AtomicU8::from_ptr(pointer).load(Ordering::Relaxed)),
@@ -168,6 +169,63 @@ impl Allocation {
         assert!(word < self.bytes.div_ceil(4));
         // SAFETY: a byte of the shadow, which has one a word.
         unsafe { AtomicU8::from_ptr(self.written.pointer.add(word as usize)) }
+    }
+
+    /// The shadow of a range of words.
+    ///
+    /// # Panics
+    /// If it is not inside the allocation.
+    #[inline(always)]
+    pub fn shadows(&self, words: std::ops::Range<usize>) -> &[AtomicU8] {
+        assert!(words.start <= words.end && words.end as u64 <= self.bytes.div_ceil(4));
+        // SAFETY: bytes of the shadow, which has one a word, and are only accessed as atomics.
+        unsafe { std::slice::from_raw_parts(self.written.pointer.add(words.start).cast(), words.len()) }
+    }
+
+    /// Loads 4 or 8 bytes for each lane, `stride` bytes from lane to lane.
+    #[inline(always)]
+    pub fn load_run(&self, offset: u64, bytes: u32, stride: u32, into: &mut [u64; 32]) {
+        let pointer = self.at(offset, 31 * u64::from(stride) + u64::from(bytes));
+        let stride = stride as usize;
+        // SAFETY: inside the allocation, as just asserted; aligned as in `load`.
+        unsafe {
+            if bytes == 4 {
+                for (lane, value) in into.iter_mut().enumerate() {
+                    *value = u64::from(
+                        AtomicU32::from_ptr(pointer.add(lane * stride).cast()).load(Ordering::Relaxed),
+                    );
+                }
+            } else {
+                for (lane, value) in into.iter_mut().enumerate() {
+                    *value = AtomicU64::from_ptr(pointer.add(lane * stride).cast()).load(Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Stores 4 or 8 bytes for each lane; gives 0 if nothing changed by it.
+    #[inline(always)]
+    pub fn store_run(&self, offset: u64, bytes: u32, stride: u32, from: &[u64; 32]) -> u64 {
+        let pointer = self.at(offset, 31 * u64::from(stride) + u64::from(bytes));
+        let stride = stride as usize;
+        let mut changed = 0;
+        // SAFETY: as in `load_run`.
+        unsafe {
+            if bytes == 4 {
+                for (lane, &value) in from.iter().enumerate() {
+                    let word = AtomicU32::from_ptr(pointer.add(lane * stride).cast());
+                    changed |= u64::from(word.load(Ordering::Relaxed)) ^ value;
+                    word.store(value as u32, Ordering::Relaxed);
+                }
+            } else {
+                for (lane, &value) in from.iter().enumerate() {
+                    let word = AtomicU64::from_ptr(pointer.add(lane * stride).cast());
+                    changed |= word.load(Ordering::Relaxed) ^ value;
+                    word.store(value, Ordering::Relaxed);
+                }
+            }
+        }
+        changed
     }
 
     /// Whether the bytes have been written: a bit each, from bit 0, for 1 to 8 aligned bytes.

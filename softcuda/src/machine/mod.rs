@@ -10,6 +10,7 @@
 //! | `memory`, `access`, `asynchronous` | allocations; loads and stores of all state spaces; `cp.async` |
 //! | `mbarrier`, `arrivals`, `bulk` | mbarriers in shared memory; copies that they hear of; bulk copies to global memory |
 //! | `shadow`, `order`, `races` | who accessed what, and what happened before what |
+//! | `runs` | short ways for accesses of all lanes, one behind the other |
 //! | `traffic` | sectors and bank conflicts |
 
 pub mod access;
@@ -25,6 +26,7 @@ pub mod memory;
 pub mod order;
 mod races;
 pub mod registers;
+mod runs;
 pub mod shadow;
 pub mod simd;
 pub mod traffic;

@@ -164,6 +164,81 @@ impl Records {
         conflict
     }
 
+    /// Reads by the 32 lanes of a warp, `words` each, from the one with stamp `me` (lane 0) on. `false`, and nothing done, if
+    /// any word was accessed otherwise than by its lane at this tick.
+    #[inline(always)]
+    pub fn read_run(&self, first: usize, words: usize, me: Stamp, place: u32) -> bool {
+        let run = &self.stamps[first..first + 32 * words];
+        let (mut writers, mut readers, mut changed) = (0, 0, 0);
+        for (lane, group) in run.chunks_exact(words).enumerate() {
+            let mine = me.0 + ((lane as u64) << 27);
+            for [writer, reader] in group {
+                let reader = reader.load(Ordering::Relaxed);
+                writers |= writer.load(Ordering::Relaxed);
+                readers |= reader;
+                changed |= (reader ^ mine) & !(1 << 37);
+            }
+        }
+        if writers != 0 {
+            return self.own_writes(run, words, me) && changed == 0;
+        }
+        if changed == 0 {
+            return true;
+        }
+        if readers != 0 {
+            return false;
+        }
+        let places = &self.places[first..first + 32 * words];
+        for (lane, (group, places)) in run.chunks_exact(words).zip(places.chunks_exact(words)).enumerate() {
+            let mine = me.0 + ((lane as u64) << 27);
+            for ([_, reader], [_, at]) in group.iter().zip(places) {
+                reader.store(mine, Ordering::Relaxed);
+                at.store(place, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Whether each word was written by the lane's own thread, or by nobody.
+    fn own_writes(&self, run: &[[AtomicU64; 2]], words: usize, me: Stamp) -> bool {
+        run.chunks_exact(words).enumerate().all(|(lane, group)| {
+            let mine = Stamp(me.0 + ((lane as u64) << 27));
+            group.iter().all(|[writer, _]| {
+                let writer = Stamp(writer.load(Ordering::Relaxed));
+                writer.0 == 0 || writer.same_thread(mine)
+            })
+        })
+    }
+
+    /// Writes by the 32 lanes of a warp; as [`Records::read_run`].
+    #[inline(always)]
+    pub fn write_run(&self, first: usize, words: usize, me: Stamp, place: u32) -> bool {
+        let run = &self.stamps[first..first + 32 * words];
+        let (mut any, mut other) = (0, 0);
+        for (lane, group) in run.chunks_exact(words).enumerate() {
+            let mine = me.0 + ((lane as u64) << 27);
+            for [writer, reader] in group {
+                let (writer, reader) = (writer.load(Ordering::Relaxed), reader.load(Ordering::Relaxed));
+                any |= writer | reader;
+                // Nobody but the lane's thread: the block and thread bits, and "others" of the reader.
+                other |= if writer == 0 { 0 } else { (writer ^ mine) & !(1 << 37 | 0x7ff_ffff) };
+                other |= if reader == 0 { 0 } else { (reader ^ mine) & !0x7ff_ffff };
+            }
+        }
+        if any != 0 && other != 0 {
+            return false;
+        }
+        let places = &self.places[first..first + 32 * words];
+        for (lane, (group, places)) in run.chunks_exact(words).zip(places.chunks_exact(words)).enumerate() {
+            let mine = me.0 + ((lane as u64) << 27);
+            for ([writer, _], [at, _]) in group.iter().zip(places) {
+                writer.store(mine, Ordering::Relaxed);
+                at.store(place, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
     #[inline(always)]
     fn conflict(
         &self,

@@ -1,0 +1,264 @@
+//! Short ways for what most accesses are: all 32 lanes, one behind the other, nothing wrong.
+//!
+//! Each function here either does the whole access, checks and counts included, and says so, or changes nothing that the
+//! long way in [`super::access`] would not change as well, and leaves the access to that.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::access::How;
+use super::context::Context;
+use super::memory::Kind;
+use super::shadow::Stamp;
+use super::simd::vectorised;
+use crate::checks::Check;
+
+/// Whether all lanes access `bytes` each, one behind the other, words at their alignment.
+#[inline(always)]
+pub fn is_run(addresses: &[u64; 32], mask: u32, bytes: u32) -> bool {
+    let first = addresses[0];
+    if mask != u32::MAX || bytes % 4 != 0 || first % u64::from(bytes) != 0 || first > u64::MAX - 4096 {
+        return false;
+    }
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut different = 0;
+            for lane in 0..32 {
+                different |= addresses[lane] ^ (first + lane as u64 * u64::from(bytes));
+            }
+            different == 0
+        },
+    )
+}
+
+/// Whether all bytes are one value.
+#[inline(always)]
+fn all_are(bytes: &[AtomicU8], value: u8) -> bool {
+    bytes.iter().fold(0, |different, byte| different | (byte.load(Ordering::Relaxed) ^ value)) == 0
+}
+
+#[inline(always)]
+fn fill(bytes: &[AtomicU8], value: u8) {
+    bytes.iter().for_each(|byte| byte.store(value, Ordering::Relaxed));
+}
+
+impl Context<'_> {
+    /// Counts the sectors of a run.
+    #[inline(always)]
+    fn count_run(&mut self, first: u64, bytes: u32) {
+        let count = self.count();
+        let whole = 32 * u64::from(bytes);
+        count.sectors += (first + whole).div_ceil(32) - first / 32;
+        count.minimum_sectors += whole / 32;
+    }
+
+    /// The stamp of lane 0; that of lane i is `i << 27` more.
+    #[inline(always)]
+    fn first_stamp(&self) -> Stamp {
+        self.stamp(0, false).on(15)
+    }
+
+    /// Loads a run from global memory.
+    #[inline(always)]
+    pub(super) fn load_global_run(
+        &mut self,
+        addresses: &[u64; 32],
+        bytes: u32,
+        how: How,
+        into: &mut [[u64; 32]],
+    ) -> bool {
+        let whole = bytes * into.len() as u32;
+        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+            return false;
+        }
+        let first = addresses[0];
+        let launch = self.launch;
+        let Some(region) = launch.region(first, &mut self.block.last_region) else { return false };
+        let allocation = &launch.regions[region].allocation;
+        let offset = first - allocation.base;
+        if offset + 32 * u64::from(whole) > allocation.bytes || allocation.is_freed() {
+            return false;
+        }
+        let words = (offset / 4) as usize..(offset / 4) as usize + 8 * whole as usize;
+        if self.checks(Check::Init) && !all_are(allocation.shadows(words.clone()), 15) {
+            return false;
+        }
+        let tracking = launch.tracking(region);
+        let read = &tracking.read[words.clone()];
+        if how.constant {
+            if !all_are(&tracking.written[words.clone()], 0) {
+                return false;
+            }
+            if !all_are(read, 3) {
+                fill(read, 3);
+            }
+        } else {
+            if self.checks(Check::Race)
+                && !tracking.records.read_run(words.start, whole as usize / 4, self.first_stamp(), self.pc)
+            {
+                return false;
+            }
+            if read.iter().any(|flag| flag.load(Ordering::Relaxed) == 0) {
+                read.iter().for_each(|flag| {
+                    if flag.load(Ordering::Relaxed) == 0 {
+                        flag.store(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        }
+        for (index, element) in into.iter_mut().enumerate() {
+            let start = offset + u64::from(bytes) * index as u64;
+            allocation.load_run(start, bytes, whole, element);
+        }
+        self.count_run(first, whole);
+        true
+    }
+
+    /// Stores a run to global memory.
+    #[inline(always)]
+    pub(super) fn store_global_run(
+        &mut self,
+        addresses: &[u64; 32],
+        bytes: u32,
+        how: How,
+        from: &[[u64; 32]],
+    ) -> bool {
+        let whole = bytes * from.len() as u32;
+        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+            return false;
+        }
+        let first = addresses[0];
+        let launch = self.launch;
+        let Some(region) = launch.region(first, &mut self.block.last_region) else { return false };
+        let allocation = &launch.regions[region].allocation;
+        let offset = first - allocation.base;
+        let fits = offset + 32 * u64::from(whole) <= allocation.bytes;
+        if !fits || allocation.is_freed() || allocation.kind == Kind::Constant {
+            return false;
+        }
+        let words = (offset / 4) as usize..(offset / 4) as usize + 8 * whole as usize;
+        let tracking = launch.tracking(region);
+        if tracking.read[words.clone()].iter().any(|flag| flag.load(Ordering::Relaxed) == 3) {
+            return false;
+        }
+        if self.checks(Check::Race)
+            && !tracking.records.write_run(words.start, whole as usize / 4, self.first_stamp(), self.pc)
+        {
+            return false;
+        }
+        fill(&tracking.written[words.clone()], 1);
+        fill(allocation.shadows(words), 15);
+        let mut changed = 0;
+        for (index, element) in from.iter().enumerate() {
+            let start = offset + u64::from(bytes) * index as u64;
+            changed |= allocation.store_run(start, bytes, whole, element);
+        }
+        if changed != 0 {
+            launch.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count_run(first, whole);
+        true
+    }
+
+    /// Counts the passes of a run: as many as it has groups of 128 bytes.
+    #[inline(always)]
+    fn count_shared_run(&mut self, bytes: u32) {
+        self.count().passes += u64::from(bytes / 4);
+    }
+
+    /// Loads a run from shared memory.
+    #[inline(always)]
+    pub(super) fn load_shared_run(
+        &mut self,
+        addresses: &[u64; 32],
+        bytes: u32,
+        how: How,
+        into: &mut [[u64; 32]],
+    ) -> bool {
+        let whole = bytes * into.len() as u32;
+        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+            return false;
+        }
+        let first = addresses[0] as usize;
+        let end = first + 32 * whole as usize;
+        if end > self.block.shared.len() {
+            return false;
+        }
+        let words = first / 4..end / 4;
+        let usual = |&shadow: &u8| shadow & 31 == 15;
+        if (self.checks(Check::Init) || self.checks(Check::Async))
+            && !self.block.shared_written[words.clone()].iter().all(usual)
+        {
+            return false;
+        }
+        if self.checks(Check::Race)
+            && !self.block.shared_records.read_run(
+                words.start,
+                whole as usize / 4,
+                self.first_stamp(),
+                self.pc,
+            )
+        {
+            return false;
+        }
+        let memory = &self.block.shared[first..end];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (index, element) in into.iter_mut().enumerate() {
+                    let start = bytes as usize * index;
+                    for (lane, value) in element.iter_mut().enumerate() {
+                        *value = super::access::read(memory, start + lane * whole as usize, bytes);
+                    }
+                }
+            },
+        );
+        self.count_shared_run(whole);
+        true
+    }
+
+    /// Stores a run to shared memory.
+    #[inline(always)]
+    pub(super) fn store_shared_run(
+        &mut self,
+        addresses: &[u64; 32],
+        bytes: u32,
+        how: How,
+        from: &[[u64; 32]],
+    ) -> bool {
+        let whole = bytes * from.len() as u32;
+        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+            return false;
+        }
+        let first = addresses[0] as usize;
+        let end = first + 32 * whole as usize;
+        if end > self.block.shared.len() {
+            return false;
+        }
+        let words = first / 4..end / 4;
+        let pending = |&shadow: &u8| shadow & super::shadow::PENDING != 0;
+        if self.block.shared_written[words.clone()].iter().any(pending) {
+            return false;
+        }
+        if self.checks(Check::Race)
+            && !self.block.shared_records.write_run(
+                words.start,
+                whole as usize / 4,
+                self.first_stamp(),
+                self.pc,
+            )
+        {
+            return false;
+        }
+        self.block.shared_written[words].fill(15);
+        let memory = &mut self.block.shared[first..end];
+        for (index, element) in from.iter().enumerate() {
+            let start = bytes as usize * index;
+            for (lane, &value) in element.iter().enumerate() {
+                super::access::write(memory, start + lane * whole as usize, bytes, value);
+            }
+        }
+        self.count_shared_run(whole);
+        true
+    }
+}
