@@ -13,12 +13,14 @@ use crate::ptx::ast;
 pub mod async_copy;
 pub mod atomic;
 pub mod barrier;
+pub mod bulk;
 pub mod carry;
 pub mod convert;
 pub mod data;
 pub mod float;
 pub mod integer;
 pub mod matrix;
+pub mod mbarrier;
 pub mod memory;
 pub mod print;
 pub mod tensor;
@@ -189,7 +191,8 @@ pub fn immediate(instruction: &ast::Instruction, index: usize) -> Option<i64> {
 /// Makes the steps of an instruction; `None` if no family knows it.
 pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
     type Family = fn(&mut Lowerer<'_>, &ast::Instruction) -> Option<Lowered>;
-    const FAMILIES: [Family; 9] = [
+    const FAMILIES: [Family; 11] = [
+        bulk::lower,
         data::lower,
         memory::lower,
         atomic::lower,
@@ -197,6 +200,7 @@ pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Optio
         warp::lower,
         matrix::lower,
         async_copy::lower,
+        mbarrier::lower,
         carry::lower,
         plain,
     ];

@@ -88,7 +88,11 @@ fn special(name: &str) -> Option<Special> {
             "%tid" => Some(Special::Thread(axis)),
             "%ntid" => Some(Special::Threads(axis)),
             "%ctaid" => Some(Special::Block(axis)),
-            "%nctaid" => Some(Special::Blocks(axis)),
+            // A cluster has one block here.
+            "%nctaid" | "%nclusterid" => Some(Special::Blocks(axis)),
+            "%clusterid" => Some(Special::Block(axis)),
+            "%cluster_ctaid" => Some(Special::Fixed(0)),
+            "%cluster_nctaid" => Some(Special::Fixed(1)),
             _ => None,
         };
     }
@@ -104,6 +108,8 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_lt" => Special::LaneMask(LaneMask::Less),
         "%lanemask_ge" => Special::LaneMask(LaneMask::GreaterEqual),
         "%lanemask_gt" => Special::LaneMask(LaneMask::Greater),
+        "%cluster_ctarank" => Special::Fixed(0),
+        "%cluster_nctarank" => Special::Fixed(1),
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" | "%aggr_smem_size" => Special::TotalShared,
         _ => return None,

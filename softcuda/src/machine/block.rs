@@ -60,6 +60,7 @@ impl Block {
                     local: vec![POISON; local],
                     local_written: vec![false; local],
                     pending: vec![Default::default(); 32],
+                    bulk: vec![Default::default(); 32],
                     carry: 0,
                 };
                 Warp::new(registers(launch, at, number, warp), state)
@@ -76,6 +77,7 @@ impl Block {
             barriers: Barriers::new(count),
             clocks: vec![Clock::default(); count],
             shared_clocks: Default::default(),
+            deferred: Default::default(),
             counts: vec![StepCount::default(); steps],
             barriers_passed: 0,
             last_region: 0,
@@ -122,6 +124,9 @@ impl Block {
                 }
             }
             if self.warps.iter().all(Warp::is_done) {
+                if let Err(fault) = self.end_bulk(launch) {
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
                 launch.clock.fetch_add(budget - left, Ordering::Relaxed);
                 launch.progress.fetch_add(1, Ordering::Relaxed);
                 return (Turn::Done(Box::new(self.state)), None);
@@ -136,6 +141,15 @@ impl Block {
                 return (Turn::Slice, Some(self));
             }
         }
+    }
+
+    /// What becomes of bulk copies that nobody has waited for.
+    fn end_bulk(&mut self, launch: &LaunchState<'_>) -> Result<(), Box<Finding>> {
+        let block = &mut self.state;
+        self.warps.iter_mut().try_for_each(|Warp { registers, state: warp, .. }| {
+            let mask = warp.launched;
+            Context { registers, mask, pc: 0, warp, block: &mut *block, launch }.end_bulk()
+        })
     }
 
     /// Lanes of a warp have arrived at a barrier.
@@ -317,6 +331,7 @@ fn registers(launch: &LaunchState<'_>, at: [u32; 3], number: u64, warp: usize) -
                     LaneMask::GreaterEqual => !(equal - 1),
                 }
             }
+            Special::Fixed(value) => value,
             Special::DynamicShared => launch.dynamic_shared_bytes,
             Special::TotalShared => launch.shared_bytes,
         });

@@ -11,6 +11,8 @@ use crate::program::{Gather, Step};
 
 /// Instructions after which another split of the warp gets a turn.
 const PATIENCE: u32 = 20_000;
+/// Instructions that an attempt to go on costs.
+const WAITING: u64 = 100;
 
 /// What a split waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,8 +217,15 @@ impl Warp {
                     Flow::Again => {
                         self.splits[index].pc = pc;
                         self.turn = 0;
-                        *budget = budget.saturating_sub(100);
+                        *budget = budget.saturating_sub(WAITING);
                         break;
+                    }
+                    Flow::Yield => {
+                        self.splits[index].pc = pc + 1;
+                        self.turn = 0;
+                        // Who waits in vain must not hold up those that it waits for.
+                        *budget = budget.saturating_sub(WAITING);
+                        return Stop::Slice;
                     }
                     Flow::Barrier(arrival) => {
                         self.splits[index].pc = pc + 1;
