@@ -1,6 +1,6 @@
 //! Loads and stores of a warp: 32 addresses at a time, in any state space, with every check on the way.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use super::context::{Context, LaunchState};
 use super::memory::{Kind, LOCAL, PARAMETERS, SHARED, WINDOW};
@@ -312,7 +312,7 @@ impl Context<'_> {
             self.acquire(addresses);
         }
         let (init, race) = (self.checks(Check::Init), self.checks(Check::Race));
-        self.by_region("reads", addresses, whole, |context, region, group| {
+        let result = self.by_region("reads", addresses, whole, |context, region, group| {
             let launch = context.launch;
             let allocation = &launch.regions[region].allocation;
             let tracking = launch.tracking(region);
@@ -350,14 +350,34 @@ impl Context<'_> {
                 context.race_global(region, addresses, whole, group, false, how.strong, None)?;
             }
             Ok(())
-        })
+        });
+        if how.acquire && result.is_ok() {
+            self.acquire_what_was_read(addresses);
+        }
+        result
+    }
+
+    /// Another block may have published, and then written, while the access was under way.
+    fn acquire_what_was_read(&mut self, addresses: &[u64; 32]) {
+        // With the fence of `publish_ahead`: whoever reads a value also sees what was published before it.
+        fence(Ordering::Acquire);
+        self.acquire(addresses);
+    }
+
+    /// Publishes before the value is there that tells others of it.
+    fn publish_ahead(&mut self, addresses: &[u64; 32], release: bool) {
+        self.publish(addresses, release);
+        fence(Ordering::Release);
     }
 
     fn store_global(&mut self, addresses: &[u64; 32], bytes: u32, how: How, from: &[[u64; 32]]) -> Checked {
         let whole = bytes * from.len() as u32;
         self.count_sectors(addresses, whole);
         let race = self.checks(Check::Race);
-        let result = self.by_region("writes", addresses, whole, |context, region, group| {
+        if how.strong {
+            self.publish_ahead(addresses, how.release);
+        }
+        self.by_region("writes", addresses, whole, |context, region, group| {
             let launch = context.launch;
             let allocation = &launch.regions[region].allocation;
             if allocation.kind == Kind::Constant {
@@ -390,11 +410,7 @@ impl Context<'_> {
                 launch.progress.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
-        });
-        if how.strong && result.is_ok() {
-            self.publish(addresses, how.release);
-        }
-        result
+        })
     }
 
     fn update_global(
@@ -408,8 +424,8 @@ impl Context<'_> {
         self.count_sectors(addresses, bytes);
         let (init, race) = (self.checks(Check::Init), self.checks(Check::Race));
         self.acquire(addresses);
-        self.publish(addresses, how.release);
-        self.by_region("updates", addresses, bytes, |context, region, group| {
+        self.publish_ahead(addresses, how.release);
+        let result = self.by_region("updates", addresses, bytes, |context, region, group| {
             let launch = context.launch;
             let allocation = &launch.regions[region].allocation;
             context.mark_written(region, addresses, bytes, group)?;
@@ -435,7 +451,11 @@ impl Context<'_> {
                 launch.progress.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
-        })
+        });
+        if result.is_ok() {
+            self.acquire_what_was_read(addresses);
+        }
+        result
     }
 
     /// Notes what the launch wrote; it must not be what the launch reads as constant.

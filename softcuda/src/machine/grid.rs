@@ -222,7 +222,12 @@ fn worker(
 }
 
 fn fail(state: &LaunchState<'_>, finding: Finding) {
-    lock(&state.findings).push(finding);
+    let mut findings = lock(&state.findings);
+    // Another worker may have been first.
+    if findings.is_empty() {
+        findings.push(finding);
+    }
+    drop(findings);
     state.stop.store(true, Ordering::Relaxed);
 }
 
