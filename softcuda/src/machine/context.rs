@@ -8,6 +8,7 @@ use super::arrivals::Deferred;
 use super::asynchronous::{Copy, Pending};
 use super::barriers::Barriers;
 use super::bulk::Store;
+use super::cluster::ClusterBarrier;
 use super::memory::{Allocation, Memory};
 use super::order::{Clock, Published};
 use super::registers::Registers;
@@ -39,7 +40,7 @@ pub enum Flow {
 /// Lanes that arrive at a barrier.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// Number of the barrier: 0 to 15.
+    /// Number of the barrier: 0 to 15, or [`super::cluster::CLUSTER`] for lanes that are known to it already.
     pub barrier: u32,
     /// Threads that it waits for; 0 for all of the block.
     pub threads: u32,
@@ -152,6 +153,8 @@ pub struct BlockState {
     pub shared_records: Records,
     /// Barriers.
     pub barriers: Barriers,
+    /// The barrier of its cluster.
+    pub cluster: ClusterBarrier,
     /// What the warps know of each other.
     pub clocks: Vec<Clock>,
     /// Clocks that mbarriers and flags in shared memory carry, by address.

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `grid` | a launch: blocks over worker threads, time slices, deadlocks, what comes out |
-//! | `block`, `barriers` | the warps of a block and what they wait at |
+//! | `block`, `barriers`, `cluster` | the warps of a block and what they wait at |
 //! | `warp` | lanes that part and meet |
 //! | `context` | what an instruction sees |
 //! | `registers`, `simd` | 32 lanes a register, loops over them |
@@ -19,6 +19,7 @@ pub mod asynchronous;
 pub mod barriers;
 pub mod block;
 pub mod bulk;
+pub mod cluster;
 pub mod context;
 pub mod grid;
 pub mod mbarrier;
