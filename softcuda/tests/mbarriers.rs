@@ -308,7 +308,8 @@ END:
         assert_eq!(found(&bench, 64, bench.room::<u32>(1)).check, Check::Race);
     }
     // A wait for the phase before the present one orders nothing.
-    let bench = text(80, &body("").replace("[bar], 0;", "[bar], 1;"));
+    let before = body("").replace("[bar], 1;", "[bar], 2;").replace("[bar], 0;", "[bar], 1;");
+    let bench = text(80, &before);
     assert_eq!(found(&bench, 64, bench.room::<u32>(1)).check, Check::Race);
 }
 

@@ -2,12 +2,14 @@
 //! family in [`crate::isa`] makes of it.
 
 mod body;
+mod calls;
 mod maps;
 mod operands;
 
 use std::collections::HashMap;
 
 use crate::isa::Work;
+use crate::machine::calls::Routine;
 use crate::machine::registers::{File, Source};
 use crate::model::counters::Class;
 use crate::program::{Action, Gather, Kernel, Layout, Parameter, Special, Step};
@@ -65,6 +67,9 @@ pub struct Lowerer<'a> {
     instances: usize,
     labels: HashMap<String, u32>,
     jumps: Vec<Jump>,
+    /// Functions that are really called, and their calls and returns.
+    routines: Vec<Routine>,
+    links: Vec<calls::Link>,
     steps: Vec<Step>,
     layout: Layout,
     narrow_constants: HashMap<u32, u32>,
@@ -75,6 +80,10 @@ pub struct Lowerer<'a> {
     /// Where dynamic shared memory begins: behind all of those.
     shared_bytes: u64,
     local_bytes: u64,
+    /// Sizes of what lies there, by address.
+    local_sizes: HashMap<u64, u64>,
+    /// An address of something there has been taken.
+    addressed: bool,
     guard: Option<Source>,
     position: Position,
     hidden: bool,
@@ -118,6 +127,8 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         instances: 0,
         labels: HashMap::new(),
         jumps: Vec::new(),
+        routines: Vec::new(),
+        links: Vec::new(),
         steps: Vec::new(),
         layout: Layout { predicates: 2, ..Layout::default() },
         narrow_constants: HashMap::new(),
@@ -126,6 +137,8 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         shared: HashMap::new(),
         shared_bytes: variables.shared_bytes,
         local_bytes: 0,
+        local_sizes: HashMap::new(),
+        addressed: false,
         guard: None,
         position: function.position,
         hidden: false,
@@ -237,6 +250,7 @@ impl<'a> Lowerer<'a> {
         let offset = align(self.local_bytes, alignment);
         // A red zone between variables.
         self.local_bytes = offset + bytes + 16;
+        self.local_sizes.insert(offset, bytes);
         offset
     }
 

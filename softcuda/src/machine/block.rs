@@ -62,6 +62,7 @@ impl Block {
                     local_written: vec![false; local],
                     pending: vec![Default::default(); 32],
                     bulk: vec![Default::default(); 32],
+                    calls: vec![Vec::new(); 32],
                     carry: 0,
                 };
                 Warp::new(registers(launch, at, number, warp), state)

@@ -8,6 +8,7 @@ use super::arrivals::Deferred;
 use super::asynchronous::{Copy, Pending};
 use super::barriers::Barriers;
 use super::bulk::Store;
+use super::calls::Frame;
 use super::cluster::ClusterBarrier;
 use super::memory::{Allocation, Memory};
 use super::order::{Clock, Published};
@@ -185,6 +186,8 @@ pub struct WarpState {
     pub pending: Vec<Pending<Copy>>,
     /// Bulk copies to global memory under way, a list a lane.
     pub bulk: Vec<Pending<Store>>,
+    /// Calls of functions that are not inlined, a stack a lane.
+    pub calls: Vec<Vec<Frame>>,
     /// The carry flag of extended-precision arithmetic.
     pub carry: u32,
 }
