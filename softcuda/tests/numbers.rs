@@ -2,59 +2,8 @@
 
 mod common;
 
-use std::fmt::Debug;
-
-use common::{Arguments, Plain, Random, agree};
+use common::{Random, compare, rows, rows_of_one};
 use half::{bf16, f16};
-
-/// Rows of a kernel of the form (a[n], b[n], out[rows * n], n).
-fn rows<A: Plain, B: Plain, R: Plain + PartialEq + Debug>(
-    module: &str,
-    kernel: &str,
-    a: &[A],
-    b: &[B],
-    count: usize,
-) -> Vec<Vec<R>> {
-    let n = a.len();
-    let found = agree(module, |bench| {
-        let (x, y, out) = (bench.put(a), bench.put(b), bench.room::<R>(n * count));
-        let arguments = Arguments::default().u64(x).u64(y).u64(out).u32(n as u32);
-        bench.run(kernel, 3, 96, 0, &arguments);
-        bench.get::<R>(out, n * count)
-    });
-    found.chunks(n).map(<[R]>::to_vec).collect()
-}
-
-/// The same of the form (x[n], out[rows * n], n).
-fn rows_of_one<A: Plain, R: Plain + PartialEq + Debug>(
-    module: &str,
-    kernel: &str,
-    x: &[A],
-    n: usize,
-    count: usize,
-) -> Vec<Vec<R>> {
-    let found = agree(module, |bench| {
-        let (from, out) = (bench.put(x), bench.room::<R>(n * count));
-        bench.run(kernel, 2, 64, 0, &Arguments::default().u64(from).u64(out).u32(n as u32));
-        bench.get::<R>(out, n * count)
-    });
-    found.chunks(n).map(<[R]>::to_vec).collect()
-}
-
-/// Each row against its function.
-fn compare<A: Copy + Debug, B: Copy + Debug, R: PartialEq + Copy + Debug>(
-    found: &[Vec<R>],
-    a: &[A],
-    b: &[B],
-    functions: &[&dyn Fn(A, B) -> R],
-) {
-    assert_eq!(found.len(), functions.len());
-    for (index, (row, function)) in found.iter().zip(functions).enumerate() {
-        for ((&found, &a), &b) in row.iter().zip(a).zip(b) {
-            assert_eq!(found, function(a, b), "row {index} of {a:?}, {b:?}");
-        }
-    }
-}
 
 /// Bits of all kinds of 16-bit floats, specials included.
 fn sixteen(seed: u64, specials: &[u16]) -> Vec<u16> {

@@ -319,6 +319,20 @@ impl Lowerer<'_> {
         }
     }
 
+    /// Extends the sign of a result of so many bits to the width of the register that it is meant for.
+    pub fn extend_sign(&mut self, destination: &Destination, name: &str, bits: u32) {
+        let wanted = self.register_bits(name).min(32);
+        let slot = destination.slot;
+        if bits < wanted {
+            let keep = u32::MAX >> (32 - wanted);
+            self.hidden(move |registers, mask| {
+                let extend = |value: u32| ((value << (32 - bits)) as i32 >> (32 - bits)) as u32 & keep;
+                let values = registers.narrow[slot as usize].map(extend);
+                u32::store(registers, slot, &values, mask);
+            });
+        }
+    }
+
     /// Moves a result to a register of another width, behind the step that made it.
     pub fn fit(&mut self, destination: Destination, signed: bool) {
         let from = destination.slot;

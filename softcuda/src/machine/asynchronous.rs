@@ -9,6 +9,7 @@ use super::context::Context;
 use super::registers::lanes;
 use super::shadow::{COPIED, PENDING, Stamp};
 use crate::checks::{Check, DeviceError, Finding};
+use crate::ptx::ast::Space;
 
 /// A copy under way.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct Copy {
     pub bytes: u32,
     /// What will be there.
     pub data: [u8; 16],
+    /// The instruction that issued it.
+    pub place: u32,
 }
 
 impl Copy {
@@ -87,13 +90,16 @@ impl Context<'_> {
     /// Marks the target of a copy as under way.
     ///
     /// # Errors
-    /// A finding if another copy to it is under way.
+    /// A finding if another copy to it is under way, or if it races with another access: it may land from now on.
     pub fn mark_pending(&mut self, lane: usize, copy: &Copy) -> Result<(), Box<Finding>> {
         for word in copy.words() {
             if self.checks(Check::Async) && self.block.shared_written[word] & PENDING != 0 {
                 return Err(self.pending(lane, word as u64 * 4, "writes"));
             }
             self.block.shared_written[word] |= PENDING;
+            if self.checks(Check::Race) {
+                self.race_shared(lane, word, 15, true, false, false)?;
+            }
         }
         Ok(())
     }
@@ -104,6 +110,7 @@ impl Context<'_> {
     /// A finding if what lands races with another access.
     pub fn land(&mut self, keep: Option<usize>) -> Result<(), Box<Finding>> {
         let check = self.checks(Check::Race);
+        let here = self.pc;
         for lane in lanes(self.mask) {
             self.land_own(lane)?;
             let copies = match keep {
@@ -112,11 +119,13 @@ impl Context<'_> {
             };
             for copy in copies {
                 self.finish_copy(&copy);
+                self.pc = copy.place;
                 for word in copy.words().filter(|_| check) {
                     self.race_shared(lane, word, 15, true, false, false)?;
                 }
             }
         }
+        self.pc = here;
         Ok(())
     }
 
@@ -130,8 +139,11 @@ impl Context<'_> {
     /// An access to what a copy under way writes.
     pub fn pending(&self, lane: usize, offset: u64, verb: &str) -> Box<Finding> {
         let what = format!("{verb} shared memory at {offset:#x} while a cp.async to it is under way");
-        let mut finding = self.finding(lane, Check::Async, DeviceError::LaunchFailed, what);
-        finding.address = Some(offset);
+        let mut finding = self
+            .finding(lane, Check::Async, DeviceError::LaunchFailed, what)
+            .at(offset, self.surroundings(Space::Shared, offset, 4));
+        let issued = self.block.shared_records.place(offset as usize / 4, true);
+        finding.other_place = issued.map(|pc| self.place_of(pc)).unwrap_or_default();
         finding
     }
 

@@ -81,6 +81,7 @@ impl Block {
             clocks: vec![Clock::default(); count],
             shared_clocks: Default::default(),
             deferred: Default::default(),
+            kept_back: None,
             counts: vec![StepCount::default(); steps],
             barriers_passed: 0,
             last_region: 0,
@@ -102,6 +103,7 @@ impl Block {
                 if self.warps[index].is_done() {
                     continue;
                 }
+                let passed = self.state.barriers_passed;
                 let mut slice = WARP_SLICE.min(left);
                 let given = slice;
                 let stop = self.warps[index].run(&mut self.state, launch, steps, &mut slice);
@@ -119,6 +121,12 @@ impl Block {
                     Stop::Fault(fault) => Err(fault),
                 };
                 if let Err(fault) = result {
+                    let fault = self.first_fault(fault);
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
+                if (left == 0 || self.state.barriers_passed != passed)
+                    && let Some(fault) = self.state.kept_back.take()
+                {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
                 if left == 0 {
@@ -127,6 +135,9 @@ impl Block {
                 }
             }
             if self.warps.iter().all(Warp::is_done) {
+                if let Some(fault) = self.state.kept_back.take() {
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
                 if let Err(fault) = self.end_bulk(launch) {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
@@ -138,6 +149,7 @@ impl Block {
                 && !self.warps.iter().any(|warp| warp.splits.iter().any(|split| split.wait == Wait::Ready))
             {
                 let fault = self.stuck(launch);
+                let fault = self.first_fault(fault);
                 return (Turn::Fault(fault, Box::new(self.state)), None);
             }
             if launch.stop.load(Ordering::Relaxed) {
@@ -153,6 +165,14 @@ impl Block {
             let mask = warp.launched;
             Context { registers, mask, pc: 0, warp, block: &mut *block, launch }.end_bulk()
         })
+    }
+
+    /// Of a fault and one that was kept back before it, the one to tell: the earlier one, unless the later one is the race that
+    /// explains it.
+    fn first_fault(&mut self, fault: Box<Finding>) -> Box<Finding> {
+        let Some(earlier) = self.state.kept_back.take() else { return fault };
+        let apart = earlier.address.zip(fault.address).map(|(a, b)| a.abs_diff(b));
+        if fault.check == Check::Race && apart.is_some_and(|apart| apart < 16) { fault } else { earlier }
     }
 
     /// Lanes of a warp have arrived at a barrier.

@@ -105,7 +105,8 @@ impl Context<'_> {
         let mut copies = Vec::new();
         for ([low, high], at) in self.read_units(lane, Space::Global, bulk)?.into_iter().zip(0..) {
             let data = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
-            let copy = Copy { to: bulk.to as u32 + UNIT as u32 * at, bytes: UNIT as u32, data };
+            let copy =
+                Copy { to: bulk.to as u32 + UNIT as u32 * at, bytes: UNIT as u32, data, place: self.pc };
             self.mark_pending(lane, &copy)?;
             copies.push(copy);
         }

@@ -162,6 +162,8 @@ pub struct BlockState {
     pub shared_clocks: HashMap<u64, [u32; 32]>,
     /// Copies that mbarriers will hear of, by the mbarrier's address.
     pub deferred: HashMap<u64, Vec<Deferred>>,
+    /// A read of what nothing had written, until it is clear that it is no race.
+    pub kept_back: Option<Box<Finding>>,
     /// What steps counted.
     pub counts: Vec<StepCount>,
     /// Barriers passed.

@@ -91,6 +91,9 @@ impl Context<'_> {
             }
             if !all_are(read, 3) {
                 fill(read, 3);
+                if self.checks(Check::Race) {
+                    words.clone().for_each(|word| tracking.records.note_reader(word, self.pc));
+                }
             }
         } else {
             if self.checks(Check::Race)

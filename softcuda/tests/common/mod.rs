@@ -1,6 +1,8 @@
 //! Runs kernels of `tests/ptx` on the machine, without the driver above it.
 #![allow(dead_code)] // each test uses a part of it
 
+use std::fmt::Debug;
+
 use softcuda::checks::{Checks, Finding};
 use softcuda::machine::memory::{Kind, Memory};
 use softcuda::machine::{Launch, Outcome, run};
@@ -171,7 +173,7 @@ impl Bench {
 }
 
 /// What a module's kernels give in three orders of blocks and warps, which must not matter.
-pub fn agree<T: PartialEq + std::fmt::Debug>(name: &str, run: impl Fn(&Bench) -> T) -> T {
+pub fn agree<T: PartialEq + Debug>(name: &str, run: impl Fn(&Bench) -> T) -> T {
     let of = |seed| run(&Bench { seed, ..Bench::new(name) });
     let first = of(0);
     for seed in 1..3 {
@@ -217,4 +219,53 @@ pub fn distance(found: &[f32], wanted: &[f64]) -> f64 {
         .zip(wanted)
         .map(one)
         .fold(0.0, |most, next| if next > most || next.is_nan() { next } else { most })
+}
+
+/// Rows of a kernel of the form (a[n], b[n], out[rows * n], n).
+pub fn rows<A: Plain, B: Plain, R: Plain + PartialEq + Debug>(
+    module: &str,
+    kernel: &str,
+    a: &[A],
+    b: &[B],
+    count: usize,
+) -> Vec<Vec<R>> {
+    let n = a.len();
+    let found = agree(module, |bench| {
+        let (x, y, out) = (bench.put(a), bench.put(b), bench.room::<R>(n * count));
+        let arguments = Arguments::default().u64(x).u64(y).u64(out).u32(n as u32);
+        bench.run(kernel, 3, 96, 0, &arguments);
+        bench.get::<R>(out, n * count)
+    });
+    found.chunks(n).map(<[R]>::to_vec).collect()
+}
+
+/// The same of the form (x[n], out[rows * n], n).
+pub fn rows_of_one<A: Plain, R: Plain + PartialEq + Debug>(
+    module: &str,
+    kernel: &str,
+    x: &[A],
+    n: usize,
+    count: usize,
+) -> Vec<Vec<R>> {
+    let found = agree(module, |bench| {
+        let (from, out) = (bench.put(x), bench.room::<R>(n * count));
+        bench.run(kernel, 2, 64, 0, &Arguments::default().u64(from).u64(out).u32(n as u32));
+        bench.get::<R>(out, n * count)
+    });
+    found.chunks(n).map(<[R]>::to_vec).collect()
+}
+
+/// Each row against its function.
+pub fn compare<A: Copy + Debug, B: Copy + Debug, R: PartialEq + Copy + Debug>(
+    found: &[Vec<R>],
+    a: &[A],
+    b: &[B],
+    functions: &[&dyn Fn(A, B) -> R],
+) {
+    assert_eq!(found.len(), functions.len());
+    for (index, (row, function)) in found.iter().zip(functions).enumerate() {
+        for ((&found, &a), &b) in row.iter().zip(a).zip(b) {
+            assert_eq!(found, function(a, b), "row {index} of {a:?}, {b:?}");
+        }
+    }
 }
