@@ -430,6 +430,26 @@ fn misuse_of_the_clusters_barrier_is_found() {
 }
 
 #[test]
+fn larger_clusters_are_refused() {
+    for (extent, refused) in [("1, 1, 1", false), ("2", true)] {
+        let ptx = format!(
+            ".version 8.0
+.target sm_90
+.address_size 64
+.visible .entry test() .reqnctapercluster {extent}
+{{
+    ret;
+}}
+"
+        );
+        let bench = Bench::of(ptx.as_bytes());
+        let outcome = bench.launch("test", [2, 1, 1], [1; 3], 0, &Arguments::default());
+        let found = outcome.findings.first().map(Finding::to_string).unwrap_or_default();
+        assert_eq!(found.contains("clusters of more than one block are not supported"), refused, "{found}");
+    }
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     for instruction in [
         "wgmma.fence.sync.aligned;",

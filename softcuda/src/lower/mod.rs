@@ -146,7 +146,12 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
     lowerer.place_shared(function, &mut Vec::new());
     // Dynamic shared memory is aligned for anything.
     lowerer.shared_bytes = align(lowerer.shared_bytes, 16);
-    let result = lowerer.function(function);
+    let result = match function.cluster {
+        Some(extent) if extent != [1; 3] => {
+            Err("clusters of more than one block are not supported".to_string())
+        }
+        _ => lowerer.function(function),
+    };
     let registers = estimate(&lowerer.layout, function);
     let steps = match result {
         Ok(()) => Ok(lowerer.steps),
