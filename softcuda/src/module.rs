@@ -151,14 +151,13 @@ impl Module {
             image[..length].copy_from_slice(&variable.init[..length]);
             for relocation in &variable.relocations {
                 let target = match variables.symbols.get(&relocation.symbol) {
-                    Some(&Symbol::Variable(_, target)) => target,
-                    // The address of a function: nothing can be called through it, but it may be compared.
-                    _ if module.functions.iter().any(|function| function.name == relocation.symbol) => 0,
-                    _ => {
-                        let message = format!("`{}` is not declared", relocation.symbol);
-                        return Err(failure(LoadFailure::InvalidPtx, variable.position.ptx_line, &message));
-                    }
+                    Some(&Symbol::Variable(_, target)) => Some(target),
+                    _ => function_address(module, &relocation.symbol),
                 };
+                let target = target.ok_or_else(|| {
+                    let message = format!("`{}` is not declared", relocation.symbol);
+                    failure(LoadFailure::InvalidPtx, variable.position.ptx_line, &message)
+                })?;
                 let value = target.wrapping_add_signed(relocation.addend).to_le_bytes();
                 let at = relocation.offset as usize;
                 if let Some(place) = image.get_mut(at..at + 8) {
@@ -197,3 +196,12 @@ impl Module {
 
 /// Stands for the start of dynamic shared memory until the kernel's static part is known.
 pub(crate) const DYNAMIC: u64 = 1 << 40;
+
+/// Addresses of functions: nothing lies there.
+const FUNCTIONS: u64 = 1 << 53;
+
+/// What stands for a function where its address is taken.
+pub(crate) fn function_address(module: &ast::Module, name: &str) -> Option<u64> {
+    let index = module.functions.iter().position(|function| function.name == name && !function.is_entry)?;
+    Some(FUNCTIONS + 16 * index as u64)
+}

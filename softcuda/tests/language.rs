@@ -276,22 +276,139 @@ fn calls_pass_structs_and_pointers() {
 }
 
 #[test]
-fn recursion_and_calls_through_pointers_are_refused_by_name() {
-    let bench = Bench::new("device_functions");
-    for (kernel, arrays, what) in [
-        ("ackermann", 2, "recursion (of `"),
-        ("through_pointer", 3, "calls through a pointer are not supported"),
+fn functions_call_themselves() {
+    let n = 77;
+    let input: Vec<i32> = (0..n).map(|i| i * 7 % 11).collect();
+    let found = agree("device_functions", |bench| {
+        let (x, out) = (bench.put(&input), bench.room::<i32>(n as usize));
+        bench.run("ackermann", 3, 32, 0, &Arguments::default().u64(x).u64(out).u32(n as u32));
+        bench.get::<i32>(out, n as usize)
+    });
+    assert_eq!(found, input.iter().map(|n| 2 * n + 3).collect::<Vec<i32>>());
+}
+
+#[test]
+fn functions_are_called_through_pointers() {
+    let n = 77;
+    let input: Vec<i32> = (0..n).map(|i| i * 1_000_003).collect();
+    let which: Vec<i32> = (0..n).map(|i| i * i % 5).collect();
+    let found = agree("device_functions", |bench| {
+        let (x, which, out) = (bench.put(&input), bench.put(&which), bench.room::<i32>(n as usize));
+        let arguments = Arguments::default().u64(x).u64(which).u64(out).u32(n as u32);
+        bench.run("through_pointer", 3, 32, 0, &arguments);
+        bench.get::<i32>(out, n as usize)
+    });
+    let wanted = input.iter().zip(&which).map(|(&x, which)| match which % 3 {
+        0 => x + 3,
+        1 => x - 3,
+        _ => x.wrapping_mul(3),
+    });
+    assert_eq!(found, wanted.collect::<Vec<i32>>());
+}
+
+/// A kernel `test(out)` that calls `f` with its thread's number (and a pointer to a local variable).
+fn calling(body: &str, call: &str) -> Bench {
+    let ptx = format!(
+        ".version 8.0
+.target sm_80
+.address_size 64
+.func (.param .b32 result) f(.param .b32 n, .param .b64 place);
+.func (.param .b32 result) f(.param .b32 n, .param .b64 place)
+{{
+    .local .align 8 .b8 own[8];
+    .reg .b32 %r<8>;
+    .reg .b64 %s<8>;
+    .reg .pred %q<4>;
+    .param .b32 next;
+    .param .b64 where;
+    .param .b32 back;
+    ld.param.u32 %r0, [n];
+    ld.param.u64 %s0, [place];
+{body}
+    ret;
+}}
+.visible .entry test(.param .u64 out)
+{{
+    .reg .b32 %r<8>;
+    .reg .b64 %s<8>;
+    .param .b32 first;
+    .param .b64 where;
+    .param .b32 back;
+    ld.param.u64 %s0, [out];
+    cvta.to.global.u64 %s0, %s0;
+    mov.u32 %r0, %tid.x;
+    st.param.b32 [first], %r0;
+    st.param.b64 [where], %s0;
+    {call}
+    ld.param.b32 %r1, [back];
+    mul.wide.u32 %s1, %r0, 4;
+    add.s64 %s1, %s0, %s1;
+    st.global.u32 [%s1], %r1;
+    ret;
+}}
+"
+    );
+    Bench::of(ptx.as_bytes())
+}
+
+const DIRECT: &str = "call (back), f, (first, where);";
+const POINTER: &str = "mov.u64 %s2, f; call (back), %s2, (first, where), prototype;
+    prototype: .callprototype (.param .b32 _) _ (.param .b32 _, .param .b64 _);";
+
+#[test]
+fn each_call_has_registers_and_local_memory_of_its_own() {
+    // f(n) = n == 0 ? 0 : n + f(n - 1), with n kept in local memory across the call.
+    let body = "
+    st.param.b32 [result], 0;
+    setp.eq.u32 %q0, %r0, 0;
+    @%q0 ret;
+    st.local.u32 [own], %r0;
+    sub.u32 %r1, %r0, 1;
+    st.param.b32 [next], %r1;
+    st.param.b64 [where], %s0;
+    call (back), f, (next, where);
+    ld.param.b32 %r2, [back];
+    ld.local.u32 %r3, [own];
+    add.u32 %r4, %r1, 1;
+    setp.ne.u32 %q1, %r3, %r4;
+    @%q1 trap;
+    add.u32 %r2, %r2, %r3;
+    st.param.b32 [result], %r2;
+";
+    for call in [DIRECT, POINTER] {
+        let bench = calling(body, call);
+        let out = bench.room::<u32>(100);
+        bench.run("test", 1, 100, 0, &Arguments::default().u64(out));
+        let wanted: Vec<u32> = (0..100).map(|n| n * (n + 1) / 2).collect();
+        assert_eq!(bench.get::<u32>(out, 100), wanted);
+    }
+}
+
+#[test]
+fn calls_that_cannot_go_on_say_why() {
+    let forever = "
+    st.param.b32 [next], %r0;
+    st.param.b64 [where], %s0;
+    call (back), f, (next, where);
+";
+    let addressed = "
+    mov.u64 %s1, own;
+    cvta.local.u64 %s1, %s1;
+    st.param.b32 [next], %r0;
+    st.param.b64 [where], %s1;
+    call (back), f, (next, where);
+";
+    let nowhere = POINTER.replace("mov.u64 %s2, f;", "mov.u64 %s2, f; add.u64 %s2, %s2, 8;");
+    for (body, call, what) in [
+        (forever, DIRECT, "overflows the stack"),
+        (addressed, DIRECT, "recursion of a function that takes addresses"),
+        ("st.param.b32 [result], 1;", nowhere.as_str(), "not the address of a function"),
     ] {
-        let arguments = (0..arrays).fold(Arguments::default(), |list, _| list.u64(bench.put(&[1i32])));
-        let outcome = bench.launch(kernel, [1, 1, 1], [1, 1, 1], 0, &arguments.u32(1));
-        assert_eq!(outcome.findings.len(), 1);
-        let found = outcome.findings[0].to_string();
-        assert!(
-            found.contains(what)
-                && found.contains("not supported")
-                && found.contains(" at device_functions.cu:"),
-            "{found}"
-        );
+        let bench = calling(body, call);
+        let out = bench.room::<u32>(32);
+        let outcome = bench.launch("test", [1; 3], [32, 1, 1], 0, &Arguments::default().u64(out));
+        let found = outcome.findings.first().map(ToString::to_string).unwrap_or_default();
+        assert!(found.contains(what), "{found}");
     }
 }
 

@@ -292,7 +292,8 @@ READS:
             + &wait(0)
             + "
     ld.shared.u32 %r3, [cells];
-    st.global.u32 [%p], %r3;
+    setp.eq.u32 %q4, %t, 32;
+    @%q4 st.global.u32 [%p], %r3;
 END:
 "
     };
@@ -307,7 +308,8 @@ END:
         assert_eq!(found(&bench, 64, bench.room::<u32>(1)).check, Check::Race);
     }
     // A wait for the phase before the present one orders nothing.
-    let bench = text(80, &body("").replace("[bar], 0;", "[bar], 1;"));
+    let before = body("").replace("[bar], 1;", "[bar], 2;").replace("[bar], 0;", "[bar], 1;");
+    let bench = text(80, &before);
     assert_eq!(found(&bench, 64, bench.room::<u32>(1)).check, Check::Race);
 }
 
@@ -369,6 +371,82 @@ fn clusters_have_one_block() {
     assert_eq!(bench.get::<u32>(out, 7), [0, 0, 1, 9, 0, 1, 1]);
     let bench = text(90, "mapa.u64 %s0, %p, 1;");
     assert!(found(&bench, 1, bench.room::<u32>(8)).what.contains("block 1 of a cluster"));
+}
+
+/// Every thread writes a cell, arrives, waits, and reads that of another; BETWEEN and BEHIND stand around the wait.
+fn cluster_exchange(between: &str, behind: &str) -> Bench {
+    let body = "
+    mov.u32 %r0, cells;
+    shl.b32 %r1, %t, 2;
+    add.u32 %r1, %r1, %r0;
+    st.shared.u32 [%r1], %t;
+    barrier.cluster.arrive.release.aligned;
+    BETWEEN
+    barrier.cluster.wait.acquire.aligned;
+    xor.b32 %r2, %t, 37;
+    shl.b32 %r2, %r2, 2;
+    add.u32 %r2, %r2, %r0;
+    ld.shared.u32 %r3, [%r2];
+    mul.wide.u32 %s0, %t, 4;
+    add.u64 %s0, %s0, %p;
+    st.global.u32 [%s0], %r3;
+    BEHIND
+";
+    text(90, &body.replace("BETWEEN", between).replace("BEHIND", behind))
+}
+
+#[test]
+fn a_cluster_of_one_block_meets_at_its_barrier() {
+    for seed in 0..4 {
+        let again = "barrier.cluster.arrive; barrier.cluster.wait; st.shared.u32 [%r1], 5;";
+        let mut bench = cluster_exchange("", again);
+        bench.seed = seed;
+        let out = bench.room::<u32>(64);
+        bench.run("test", 1, 64, 0, &Arguments::default().u64(out));
+        assert_eq!(bench.get::<u32>(out, 64), (0..64).map(|t| t ^ 37).collect::<Vec<u32>>());
+        // What stands behind the arrival is not ordered by it, nor what stands behind a wait without a further barrier.
+        for (between, behind) in [("st.shared.u32 [%r1], 5;", ""), ("", "st.shared.u32 [%r1], 5;")] {
+            let mut bench = cluster_exchange(between, behind);
+            bench.seed = seed;
+            assert_eq!(found(&bench, 64, bench.room::<u32>(64)).check, Check::Race);
+        }
+    }
+}
+
+#[test]
+fn misuse_of_the_clusters_barrier_is_found() {
+    let bench = cluster_exchange("barrier.cluster.arrive;", "");
+    assert!(found(&bench, 64, bench.room::<u32>(64)).what.contains("arrives twice"));
+    let bench = text(90, "barrier.cluster.wait;");
+    assert!(found(&bench, 64, bench.room::<u32>(64)).what.contains("without having arrived"));
+    // Warp 1 ends without arriving, which is as good; if it waits elsewhere, nobody can go on.
+    let last = "setp.lt.u32 %q1, %t, 32; @%q1 barrier.cluster.arrive; @%q1 barrier.cluster.wait;";
+    let bench = text(90, last);
+    bench.run("test", 1, 64, 0, &Arguments::default().u64(bench.room::<u32>(1)));
+    let bench = text(90, &format!("{last} @!%q1 barrier.sync 1, 64;"));
+    let finding = found(&bench, 64, bench.room::<u32>(1));
+    assert_eq!(finding.check, Check::Deadlock);
+    assert!(finding.what.contains("32 threads have arrived at the cluster's barrier"), "{finding}");
+}
+
+#[test]
+fn larger_clusters_are_refused() {
+    for (extent, refused) in [("1, 1, 1", false), ("2", true)] {
+        let ptx = format!(
+            ".version 8.0
+.target sm_90
+.address_size 64
+.visible .entry test() .reqnctapercluster {extent}
+{{
+    ret;
+}}
+"
+        );
+        let bench = Bench::of(ptx.as_bytes());
+        let outcome = bench.launch("test", [2, 1, 1], [1; 3], 0, &Arguments::default());
+        let found = outcome.findings.first().map(Finding::to_string).unwrap_or_default();
+        assert_eq!(found.contains("clusters of more than one block are not supported"), refused, "{found}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::Work;
 use super::warp::members;
 use crate::checks::{Check, DeviceError};
 use crate::lower::{Lowered, Lowerer};
+use crate::machine::cluster::CLUSTER;
 use crate::machine::context::{Arrival, Context, Flow, Reduction, ReductionKind};
 use crate::machine::registers::{File, Source, lanes};
 use crate::model::counters::Class;
@@ -16,6 +17,7 @@ pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Option<Low
     match instruction.opcode.as_str() {
         "bar" if has("warp") => Some(warp_barrier(lowerer, instruction)),
         "bar" | "barrier" if !has("cluster") => Some(barrier(lowerer, instruction)),
+        "barrier" => Some(cluster_barrier(lowerer, instruction)),
         "membar" | "fence" => {
             fence(lowerer, instruction);
             Some(Ok(()))
@@ -82,6 +84,47 @@ fn barrier(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
         let reduction =
             reduction.map(|(kind, slot, vote)| Reduction { kind, slot, votes: context.registers.mask(vote) });
         Flow::Barrier(Arrival { barrier, threads, passing, aligned, reduction })
+    });
+    let gather = if aligned { Gather::Warp } else { Gather::None };
+    lowerer.emit(instruction.full_name(), Work::of(Class::Barrier), gather, action);
+    Ok(())
+}
+
+/// `barrier.cluster.arrive`, `barrier.cluster.wait`: every arrival releases, every wait acquires.
+fn cluster_barrier(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
+    let arrives = instruction.has("arrive");
+    if !arrives && !instruction.has("wait") {
+        return Err(format!("unsupported instruction `{}`", instruction.full_name()));
+    }
+    let aligned = instruction.has("aligned");
+    let misuse = |context: &Context<'_>, odd: u32, what: &str| {
+        let lane = odd.trailing_zeros() as usize & 31;
+        Flow::Fault(context.finding(lane, Check::Sync, DeviceError::LaunchFailed, what.to_string()))
+    };
+    let action: Action = Box::new(move |context: &mut Context<'_>| {
+        let (number, mask) = (context.warp.number, context.mask);
+        let block = &mut *context.block;
+        let clock = &mut block.clocks[number];
+        if arrives {
+            let result = block.cluster.arrive(number, mask, &clock.knowledge(number));
+            clock.tick += 1;
+            return match result {
+                Ok(()) => Flow::Next,
+                Err(odd) => misuse(context, odd, "arrives twice at the cluster's barrier without a wait"),
+            };
+        }
+        match block.cluster.wait(number, mask) {
+            Ok(Some(released)) => {
+                clock.learn(&released);
+                clock.lanes_learn(mask, context.warp.launched, released[number]);
+                Flow::Next
+            }
+            Ok(None) => {
+                let (barrier, threads, passing, reduction) = (CLUSTER, 0, false, None);
+                Flow::Barrier(Arrival { barrier, threads, passing, aligned, reduction })
+            }
+            Err(odd) => misuse(context, odd, "waits at the cluster's barrier without having arrived"),
+        }
     });
     let gather = if aligned { Gather::Warp } else { Gather::None };
     lowerer.emit(instruction.full_name(), Work::of(Class::Barrier), gather, action);

@@ -23,6 +23,8 @@ impl Lowerer<'_> {
         // A body need not end in `ret`.
         self.guard = None;
         self.emit_exit("exit".to_string());
+        self.lower_routines()?;
+        self.link_routines();
         self.link()
     }
 
@@ -36,7 +38,7 @@ impl Lowerer<'_> {
         }
     }
 
-    fn statements(&mut self, statements: &[Statement]) -> Lowered {
+    pub(super) fn statements(&mut self, statements: &[Statement]) -> Lowered {
         for statement in statements {
             match statement {
                 Statement::Label(name, _) => {
@@ -183,7 +185,7 @@ impl Lowerer<'_> {
         let results = list(instruction.operands[..at].last());
         let arguments = list(instruction.operands.get(at + 1));
         if matches!(self.symbol(name), Some(Symbol::Register { .. })) {
-            return Err("calls through a pointer are not supported".to_string());
+            return self.call_pointer(instruction, name, &results, &arguments);
         }
         if let Some(result) = isa::call(self, instruction, name, &results, &arguments) {
             return result;
@@ -194,7 +196,7 @@ impl Lowerer<'_> {
         let function = function.ok_or_else(|| format!("no function is called `{name}`"))?;
         let body = function.body.as_deref().ok_or_else(|| format!("function `{name}` has no body"))?;
         if self.calls.contains(name) {
-            return Err(format!("recursion (of `{name}`) is not supported"));
+            return self.call_routine(instruction, function, &results, &arguments);
         }
         if self.calls.len() >= MAX_CALLS {
             return Err("calls are nested too deep".to_string());
@@ -232,7 +234,7 @@ impl Lowerer<'_> {
     }
 
     /// What a formal parameter stands for: the variable, register or constant that is passed.
-    fn argument(&mut self, formal: &Variable, actual: &Operand) -> Result<Symbol, String> {
+    pub(super) fn argument(&mut self, formal: &Variable, actual: &Operand) -> Result<Symbol, String> {
         if formal.space == Space::Register {
             let file = file(formal.ty)?;
             let source = match file {

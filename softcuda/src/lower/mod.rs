@@ -2,12 +2,14 @@
 //! family in [`crate::isa`] makes of it.
 
 mod body;
+mod calls;
 mod maps;
 mod operands;
 
 use std::collections::HashMap;
 
 use crate::isa::Work;
+use crate::machine::calls::Routine;
 use crate::machine::registers::{File, Source};
 use crate::model::counters::Class;
 use crate::program::{Action, Gather, Kernel, Layout, Parameter, Special, Step};
@@ -65,6 +67,9 @@ pub struct Lowerer<'a> {
     instances: usize,
     labels: HashMap<String, u32>,
     jumps: Vec<Jump>,
+    /// Functions that are really called, and their calls and returns.
+    routines: Vec<Routine>,
+    links: Vec<calls::Link>,
     steps: Vec<Step>,
     layout: Layout,
     narrow_constants: HashMap<u32, u32>,
@@ -75,6 +80,10 @@ pub struct Lowerer<'a> {
     /// Where dynamic shared memory begins: behind all of those.
     shared_bytes: u64,
     local_bytes: u64,
+    /// Sizes of what lies there, by address.
+    local_sizes: HashMap<u64, u64>,
+    /// An address of something there has been taken.
+    addressed: bool,
     guard: Option<Source>,
     position: Position,
     hidden: bool,
@@ -118,6 +127,8 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         instances: 0,
         labels: HashMap::new(),
         jumps: Vec::new(),
+        routines: Vec::new(),
+        links: Vec::new(),
         steps: Vec::new(),
         layout: Layout { predicates: 2, ..Layout::default() },
         narrow_constants: HashMap::new(),
@@ -126,6 +137,8 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         shared: HashMap::new(),
         shared_bytes: variables.shared_bytes,
         local_bytes: 0,
+        local_sizes: HashMap::new(),
+        addressed: false,
         guard: None,
         position: function.position,
         hidden: false,
@@ -133,7 +146,12 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
     lowerer.place_shared(function, &mut Vec::new());
     // Dynamic shared memory is aligned for anything.
     lowerer.shared_bytes = align(lowerer.shared_bytes, 16);
-    let result = lowerer.function(function);
+    let result = match function.cluster {
+        Some(extent) if extent != [1; 3] => {
+            Err("clusters of more than one block are not supported".to_string())
+        }
+        _ => lowerer.function(function),
+    };
     let registers = estimate(&lowerer.layout, function);
     let steps = match result {
         Ok(()) => Ok(lowerer.steps),
@@ -238,6 +256,7 @@ impl<'a> Lowerer<'a> {
         let zone = if self.local_bytes == 0 { 0 } else { 16 };
         let offset = align(self.local_bytes + zone, alignment);
         self.local_bytes = offset + bytes;
+        self.local_sizes.insert(offset, bytes);
         offset
     }
 

@@ -6,7 +6,7 @@ use crate::machine::context::Context;
 use crate::machine::memory::{LOCAL, PARAMETERS, SHARED};
 use crate::machine::registers::{File, Registers, Source};
 use crate::machine::simd::vectorised;
-use crate::module::DYNAMIC;
+use crate::module::{DYNAMIC, function_address};
 use crate::program::{LaneMask, Special};
 use crate::ptx::ast::{Operand, Space, Type};
 
@@ -233,7 +233,9 @@ impl Lowerer<'_> {
                 return Ok(Source { slot: self.constant(wanted, bits), inverted: false });
             }
         };
-        if let Some(Symbol::Variable(..)) = self.symbol(name) {
+        let symbol = self.symbol(name);
+        let is_function = symbol.is_none() && function_address(self.module, name).is_some();
+        if is_function || matches!(symbol, Some(Symbol::Variable(..))) {
             return self.address_constant(name, 0, wanted);
         }
         let (file, slot) = self.register(name)?;
@@ -274,9 +276,14 @@ impl Lowerer<'_> {
     /// The address of a variable as `mov` gives it: inside its space.
     fn address_constant(&mut self, name: &str, offset: i64, file: File) -> Result<Source, String> {
         match self.symbol(name) {
-            Some(Symbol::Variable(_, address)) if file != File::Predicate => {
+            Some(Symbol::Variable(space, address)) if file != File::Predicate => {
+                self.addressed |= space == Space::Local;
                 let slot = self.constant(file, address.wrapping_add_signed(offset));
                 Ok(Source { slot, inverted: false })
+            }
+            None if file == File::Wide && function_address(self.module, name).is_some() => {
+                let address = function_address(self.module, name).unwrap_or(0);
+                Ok(Source { slot: self.constant(file, address), inverted: false })
             }
             _ => Err(format!("`{name}` is no variable")),
         }

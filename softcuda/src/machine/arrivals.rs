@@ -222,6 +222,9 @@ impl Context<'_> {
 
     /// What the mbarrier at an address will hear of lands, on behalf of a lane that asks.
     fn land_at(&mut self, address: u64, lane: usize) -> Checked {
+        if self.block.deferred.is_empty() {
+            return Ok(());
+        }
         match self.block.deferred.remove(&address) {
             None => Ok(()),
             Some(list) => {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::barriers::Barriers;
+use super::cluster::{CLUSTER, ClusterBarrier};
 use super::context::{Arrival, BlockState, Context, LaunchState, ReductionKind, StepCount, WarpState};
 use super::memory::POISON;
 use super::order::Clock;
@@ -61,6 +62,7 @@ impl Block {
                     local_written: vec![false; local],
                     pending: vec![Default::default(); 32],
                     bulk: vec![Default::default(); 32],
+                    calls: vec![Vec::new(); 32],
                     carry: 0,
                 };
                 Warp::new(registers(launch, at, number, warp), state)
@@ -75,6 +77,7 @@ impl Block {
             shared_written: vec![0; words],
             shared_records: Records::new(if launch.checks.has(Check::Race) { words } else { 0 }),
             barriers: Barriers::new(count),
+            cluster: ClusterBarrier::new(count),
             clocks: vec![Clock::default(); count],
             shared_clocks: Default::default(),
             deferred: Default::default(),
@@ -180,6 +183,10 @@ impl Block {
         arrival: Arrival,
         mask: u32,
     ) -> Result<(), Box<Finding>> {
+        if arrival.barrier == CLUSTER {
+            self.release();
+            return Ok(());
+        }
         let knowledge = self.state.clocks[index].knowledge(index);
         let clock = &mut self.state.clocks[index];
         if arrival.aligned || mask == self.warps[index].live() {
@@ -203,6 +210,7 @@ impl Block {
     /// Lets go whoever waits at barriers that are complete.
     fn release(&mut self) {
         let live = self.warps.iter().filter(|warp| !warp.is_done()).count() as u32;
+        self.release_cluster();
         let used: Vec<usize> = self.state.barriers.used().collect();
         for number in used {
             let Some(barrier) = self.state.barriers.complete(number, live) else { continue };
@@ -232,6 +240,25 @@ impl Block {
                             *register = *register & !mask | if holds { *mask } else { 0 };
                         }
                     }
+                }
+            }
+        }
+    }
+
+    /// The same for the cluster's barrier.
+    fn release_cluster(&mut self) {
+        let warps = &mut self.warps;
+        let Some((waiting, released)) = self.state.cluster.complete(|warp| warps[warp].live()) else {
+            return;
+        };
+        self.state.barriers_passed += 1;
+        for (index, mask) in waiting.into_iter().enumerate().filter(|entry| entry.1 != 0) {
+            let clock = &mut self.state.clocks[index];
+            clock.learn(&released);
+            clock.lanes_learn(mask, warps[index].state.launched, released[index]);
+            for split in &mut warps[index].splits {
+                if split.wait == Wait::Barrier(CLUSTER) {
+                    split.wait = Wait::Ready;
                 }
             }
         }
@@ -297,7 +324,7 @@ impl Block {
                 );
             }
         }
-        let waits: Vec<String> = self
+        let mut waits: Vec<String> = self
             .state
             .barriers
             .used()
@@ -310,6 +337,10 @@ impl Block {
                 format!("{} of {wanted} threads have arrived at barrier {number}", barrier.arrived)
             })
             .collect();
+        let (waiting, arrived) = self.state.cluster.counts();
+        if waiting > 0 {
+            waits.push(format!("{arrived} threads have arrived at the cluster's barrier"));
+        }
         let index = (0..self.warps.len()).find(|&index| !self.warps[index].is_done()).unwrap_or(0);
         let what = format!("the block waits for ever: {}", waits.join(", "));
         self.at_wait(launch, index, Check::Deadlock, DeviceError::LaunchTimeout, what)

@@ -8,6 +8,8 @@ use super::arrivals::Deferred;
 use super::asynchronous::{Copy, Pending};
 use super::barriers::Barriers;
 use super::bulk::Store;
+use super::calls::Frame;
+use super::cluster::ClusterBarrier;
 use super::memory::{Allocation, Memory};
 use super::order::{Clock, Published};
 use super::registers::Registers;
@@ -39,7 +41,7 @@ pub enum Flow {
 /// Lanes that arrive at a barrier.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// Number of the barrier: 0 to 15.
+    /// Number of the barrier: 0 to 15, or [`super::cluster::CLUSTER`] for lanes that are known to it already.
     pub barrier: u32,
     /// Threads that it waits for; 0 for all of the block.
     pub threads: u32,
@@ -152,6 +154,8 @@ pub struct BlockState {
     pub shared_records: Records,
     /// Barriers.
     pub barriers: Barriers,
+    /// The barrier of its cluster.
+    pub cluster: ClusterBarrier,
     /// What the warps know of each other.
     pub clocks: Vec<Clock>,
     /// Clocks that mbarriers and flags in shared memory carry, by address.
@@ -184,6 +188,8 @@ pub struct WarpState {
     pub pending: Vec<Pending<Copy>>,
     /// Bulk copies to global memory under way, a list a lane.
     pub bulk: Vec<Pending<Store>>,
+    /// Calls of functions that are not inlined, a stack a lane.
+    pub calls: Vec<Vec<Frame>>,
     /// The carry flag of extended-precision arithmetic.
     pub carry: u32,
 }

@@ -3,8 +3,9 @@
 //! | | |
 //! |---|---|
 //! | `grid` | a launch: blocks over worker threads, time slices, deadlocks, what comes out |
-//! | `block`, `barriers` | the warps of a block and what they wait at |
+//! | `block`, `barriers`, `cluster` | the warps of a block and what they wait at |
 //! | `warp` | lanes that part and meet |
+//! | `calls` | recursion and calls through pointers |
 //! | `context` | what an instruction sees |
 //! | `registers`, `simd` | 32 lanes a register, loops over them |
 //! | `memory`, `access`, `asynchronous` | allocations; loads and stores of all state spaces; `cp.async` |
@@ -19,6 +20,8 @@ pub mod asynchronous;
 pub mod barriers;
 pub mod block;
 pub mod bulk;
+pub mod calls;
+pub mod cluster;
 pub mod context;
 pub mod grid;
 pub mod mbarrier;

@@ -184,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn lanes_learn_of_all_lanes_up_to_a_tick() {
+        let mut clock = Clock { tick: 5, ..Clock::default() };
+        clock.lanes_learn(0b0110, u32::MAX, 3);
+        assert!(clock.lane_knows(1, 9, 3) && !clock.lane_knows(1, 9, 4) && !clock.lane_knows(0, 9, 3));
+        clock.lanes_learn(u32::MAX, u32::MAX, 2);
+        assert!(clock.lane_knows(0, 9, 2) && clock.lane_knows(2, 9, 3));
+    }
+
+    #[test]
     fn blocks_learn_through_chains_of_published_snapshots() {
         let mut writer = Clock::default();
         let tick = writer.tick;

@@ -15,6 +15,8 @@ pub const COPIED: u8 = 1 << 5;
 
 /// Blocks are known by so many low bits of their number.
 pub const BLOCK_MASK: u64 = (1 << 26) - 1;
+/// The bit of a record that says atomic or volatile.
+const STRONG: u64 = 1 << 4;
 /// Ticks that fit a record; later ones are not checked.
 pub const LAST_TICK: u32 = (1 << 22) - 1;
 
@@ -202,8 +204,11 @@ impl Records {
             if !unchanged {
                 conflict = self.conflict(word, wrote, me, true, ordered);
             }
-            writer.store(me.0, Ordering::Relaxed);
-            self.places[word][0].store(place, Ordering::Relaxed);
+            // A strong write must not hide a weak one before it that others' strong ones would race with.
+            if !me.strong() || !me.same(Stamp(wrote.0 | STRONG)) {
+                writer.store(me.0, Ordering::Relaxed);
+                self.places[word][0].store(place, Ordering::Relaxed);
+            }
         }
         if conflict.is_none() && !unchanged {
             conflict = self.conflict(word, read, me, false, ordered);

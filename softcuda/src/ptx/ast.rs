@@ -196,6 +196,8 @@ pub struct Function {
     pub min_blocks: Option<u32>,
     /// `.maxnreg n`
     pub max_registers: Option<u32>,
+    /// `.reqnctapercluster x, y, z` (missing ones are 1).
+    pub cluster: Option<[u32; 3]>,
     /// `None` for a declaration.
     pub body: Option<Vec<Statement>>,
     /// Where it stands.

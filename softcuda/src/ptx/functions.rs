@@ -23,6 +23,7 @@ impl Parser<'_> {
             required_threads: None,
             min_blocks: None,
             max_registers: None,
+            cluster: None,
             body: None,
             position,
         };
@@ -75,7 +76,7 @@ impl Parser<'_> {
             "minnctapersm" => function.min_blocks = Some(self.literal("a number of blocks")?),
             "maxnreg" => function.max_registers = Some(self.literal("a number of registers")?),
             "attribute" => self.skip_group("(", ")", "behind `.attribute`")?,
-            "reqnctapercluster" => drop(self.extent()?),
+            "reqnctapercluster" => function.cluster = Some(self.extent()?),
             "maxnctapersm" | "maxclusterrank" | "abi_preserve" | "abi_preserve_control" => {
                 self.literal("a number")?;
             }
