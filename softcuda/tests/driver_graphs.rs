@@ -387,6 +387,11 @@ fn graphs_are_built_node_by_node_and_changed_afterwards() {
         ok(sys::cuGraphExecDestroy(executable));
         assert_eq!(code(sys::cuGraphExecDestroy(executable)), 1);
         assert_eq!(code(sys::cuGraphLaunch(executable, stream.cu_stream())), 1);
+        assert_eq!(
+            code(sys::cuGraphInstantiateWithFlags(&mut executable, outer, 5)),
+            1,
+            "these exclude each other"
+        );
         // A circle.
         ok(sys::cuGraphAddDependencies(outer, &after, &node, 1));
         assert_eq!(code(sys::cuGraphInstantiateWithFlags(&mut executable, outer, 0)), 1);

@@ -575,3 +575,29 @@ fn threads_share_the_driver() {
     });
     assert_eq!(softcuda.findings(), "");
 }
+
+#[test]
+fn a_host_function_may_wait_for_what_the_host_does_next() {
+    use std::sync::mpsc::{Receiver, channel};
+    let softcuda = Softcuda::with(&[]);
+    let context = softcuda.plain_context();
+    let stream = stream(&context);
+    unsafe extern "C" fn receive(from: *mut c_void) {
+        let _ = unsafe { &*from.cast::<Receiver<()>>() }.recv();
+    }
+    let (release, receiver) = channel();
+    unsafe {
+        ok(sys::cuLaunchHostFunc(stream.cu_stream(), Some(receive), (&raw const receiver).cast_mut().cast()))
+    };
+    let event = stream.record_event(None).unwrap();
+    for _ in 0..3 {
+        assert_eq!(code(unsafe { sys::cuEventQuery(event.cu_event()) }), 600);
+    }
+    // Other streams go on meanwhile: what is given to them waits for its turn.
+    let memory = context.new_stream().unwrap().alloc_zeros::<u32>(4);
+    release.send(()).unwrap();
+    event.synchronize().unwrap();
+    drop(memory);
+    context.synchronize().unwrap();
+    assert_eq!(softcuda.findings(), "");
+}
