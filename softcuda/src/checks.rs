@@ -189,6 +189,15 @@ pub struct Finding {
     pub allocation: String,
 }
 
+impl Finding {
+    /// With an address, and what lies there.
+    pub(crate) fn at(mut self: Box<Self>, address: u64, allocation: String) -> Box<Self> {
+        self.address = Some(address);
+        self.allocation = allocation;
+        self
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} check: {}", self.check, self.what)?;

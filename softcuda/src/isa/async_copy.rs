@@ -124,7 +124,8 @@ fn issue(
     }
     context.mask = whole;
     for lane in lanes(whole) {
-        context.begin_copy(lane, Copy { to: targets[lane] as u32, bytes, data: data[lane] })?;
+        let (to, place) = (targets[lane] as u32, context.pc);
+        context.begin_copy(lane, Copy { to, bytes, data: data[lane], place })?;
     }
     Ok(())
 }

@@ -234,9 +234,10 @@ impl<'a> Lowerer<'a> {
 
     /// Room in the thread's local memory.
     pub(crate) fn local(&mut self, bytes: u64, alignment: u32) -> u64 {
-        let offset = align(self.local_bytes, alignment);
         // A red zone between variables.
-        self.local_bytes = offset + bytes + 16;
+        let zone = if self.local_bytes == 0 { 0 } else { 16 };
+        let offset = align(self.local_bytes + zone, alignment);
+        self.local_bytes = offset + bytes;
         offset
     }
 

@@ -199,24 +199,25 @@ impl Context<'_> {
         bytes: u32,
     ) -> Box<Finding> {
         let address = addresses[lane];
-        let (name, error) = match space {
-            Space::Shared => ("shared", DeviceError::IllegalAddress),
-            Space::Local => ("local", DeviceError::IllegalAddress),
-            Space::Param => ("parameter", DeviceError::InvalidAddressSpace),
-            _ => ("global", DeviceError::IllegalAddress),
+        let error = match space {
+            Space::Param => DeviceError::InvalidAddressSpace,
+            _ => DeviceError::IllegalAddress,
         };
-        let what = format!("{verb} {bytes} bytes of {name} memory at {address:#x}");
-        let mut finding = self.finding(lane, Check::Memory, error, what);
-        finding.address = Some(address);
-        finding.allocation = match space {
+        let what = format!("{verb} {bytes} bytes of {} memory at {address:#x}", space_name(space));
+        self.finding(lane, Check::Memory, error, what).at(address, self.surroundings(space, address, bytes))
+    }
+
+    /// What lies at an address.
+    #[cold]
+    pub(super) fn surroundings(&self, space: Space, address: u64, bytes: u32) -> String {
+        match space {
             Space::Shared => format!("the block has {} bytes of it", self.launch.shared_bytes),
             Space::Local => format!("the thread has {} bytes of it", self.launch.kernel.local_bytes),
             Space::Param => {
                 format!("the kernel has {} bytes of it, read only", self.launch.kernel.parameter_bytes)
             }
             _ => self.launch.memory.describe(address, u64::from(bytes)),
-        };
-        finding
+        }
     }
 
     #[cold]
@@ -233,23 +234,28 @@ impl Context<'_> {
         let mut finding = self.outside(lane, verb, space, addresses, bytes);
         finding.error = DeviceError::MisalignedAddress;
         finding.what += &format!(", which is not a multiple of {bytes}");
-        if space == Space::Global {
-            finding.allocation = self.launch.memory.describe(addresses[lane], u64::from(bytes));
-        }
         finding
     }
 
+    /// A read of what nothing has written. Where another thread may still write it, unordered, the race is what is wrong: the
+    /// block keeps the finding until its next barrier.
     #[cold]
-    pub(super) fn unwritten(&self, lane: usize, name: &str, address: u64, bytes: u32) -> Box<Finding> {
-        let what = format!(
-            "reads {bytes} bytes of {name} memory at {address:#x}, which nothing has written in full"
-        );
-        let mut finding = self.finding(lane, Check::Init, DeviceError::LaunchFailed, what);
-        finding.address = Some(address);
-        if name == "global" {
-            finding.allocation = self.launch.memory.describe(address, u64::from(bytes));
+    fn unwritten(&mut self, lane: usize, space: Space, address: u64, bytes: u32) -> Checked {
+        if self.block.kept_back.is_some() {
+            return Ok(());
         }
-        finding
+        let what = format!(
+            "reads {bytes} bytes of {} memory at {address:#x}, which nothing has written in full",
+            space_name(space)
+        );
+        let finding = self
+            .finding(lane, Check::Init, DeviceError::LaunchFailed, what)
+            .at(address, self.surroundings(space, address, bytes));
+        if space == Space::Local || !self.checks(Check::Race) {
+            return Err(finding);
+        }
+        self.block.kept_back = Some(finding);
+        Ok(())
     }
 
     // ---- global ----
@@ -322,7 +328,7 @@ impl Context<'_> {
                     for part in 0..whole.div_ceil(8) {
                         let size = (whole - part * 8).min(8);
                         if !allocation.initialised(offset + u64::from(part) * 8, size) {
-                            return Err(context.unwritten(lane, "global", addresses[lane], whole));
+                            context.unwritten(lane, Space::Global, addresses[lane], whole)?;
                         }
                     }
                 }
@@ -331,6 +337,9 @@ impl Context<'_> {
                     let seen = flag.load(Ordering::Relaxed);
                     if seen != 3 && (seen == 0 || how.constant) {
                         flag.store(if how.constant { 3 } else { 1 }, Ordering::Relaxed);
+                        if how.constant && race {
+                            tracking.records.note_reader(word as usize, context.pc);
+                        }
                     }
                 }
             }
@@ -412,7 +421,7 @@ impl Context<'_> {
             for lane in lanes(group) {
                 let offset = addresses[lane] - allocation.base;
                 if init && !allocation.initialised(offset, bytes) {
-                    return Err(context.unwritten(lane, "global", addresses[lane], bytes));
+                    context.unwritten(lane, Space::Global, addresses[lane], bytes)?;
                 }
                 let mut new = 0;
                 old[lane] = allocation.update(offset, bytes, |old| {
@@ -439,7 +448,8 @@ impl Context<'_> {
             for word in offset / 4..(offset + u64::from(bytes)).div_ceil(4) {
                 tracking.written[word as usize].store(1, Ordering::Relaxed);
                 if tracking.read[word as usize].load(Ordering::Relaxed) == 3 && self.checks(Check::ReadOnly) {
-                    return Err(self.not_constant(lane, "writes", addresses[lane], bytes));
+                    let place = tracking.records.place(word as usize, false);
+                    return Err(self.not_constant(lane, "writes", addresses[lane], bytes, place));
                 }
             }
         }
@@ -453,15 +463,24 @@ impl Context<'_> {
         for lane in lanes(group) {
             let offset = addresses[lane] - base;
             let mut words = offset / 4..(offset + u64::from(bytes)).div_ceil(4);
-            if words.any(|word| tracking.written[word as usize].load(Ordering::Relaxed) != 0) {
-                return Err(self.not_constant(lane, "reads", addresses[lane], bytes));
+            let written = |&word: &u64| tracking.written[word as usize].load(Ordering::Relaxed) != 0;
+            if let Some(word) = words.find(written) {
+                let place = tracking.records.place(word as usize, true);
+                return Err(self.not_constant(lane, "reads", addresses[lane], bytes, place));
             }
         }
         Ok(())
     }
 
     #[cold]
-    fn not_constant(&self, lane: usize, verb: &str, address: u64, bytes: u32) -> Box<Finding> {
+    fn not_constant(
+        &self,
+        lane: usize,
+        verb: &str,
+        address: u64,
+        bytes: u32,
+        other: Option<u32>,
+    ) -> Box<Finding> {
         let what = match verb {
             "reads" => format!(
                 "reads {bytes} bytes at {address:#x} through ld.global.nc, which is for data that the launch does not write"
@@ -470,9 +489,10 @@ impl Context<'_> {
                 "writes {bytes} bytes at {address:#x}, which the same launch reads through ld.global.nc"
             ),
         };
-        let mut finding = self.finding(lane, Check::ReadOnly, DeviceError::LaunchFailed, what);
-        finding.address = Some(address);
-        finding.allocation = self.launch.memory.describe(address, u64::from(bytes));
+        let mut finding = self
+            .finding(lane, Check::ReadOnly, DeviceError::LaunchFailed, what)
+            .at(address, self.surroundings(Space::Global, address, bytes));
+        finding.other_place = other.map(|pc| self.place_of(pc)).unwrap_or_default();
         finding
     }
 
@@ -521,7 +541,7 @@ impl Context<'_> {
                     return Err(self.pending(lane, addresses[lane], "reads"));
                 }
                 if init && shadow & bits != bits {
-                    return Err(self.unwritten(lane, "shared", addresses[lane], whole));
+                    self.unwritten(lane, Space::Shared, addresses[lane], whole)?;
                 }
                 if race {
                     self.race_shared(lane, word, bits, false, how.strong, false)?;
@@ -578,7 +598,7 @@ impl Context<'_> {
                     return Err(self.pending(lane, addresses[lane], "updates"));
                 }
                 if init && shadow & bits != bits {
-                    return Err(self.unwritten(lane, "shared", addresses[lane], bytes));
+                    self.unwritten(lane, Space::Shared, addresses[lane], bytes)?;
                 }
                 if race {
                     self.race_shared(lane, word, bits, false, true, false)?;
@@ -618,7 +638,7 @@ impl Context<'_> {
             }
             if init && !self.warp.local_written[start..start + whole as usize].iter().all(|&written| written)
             {
-                return Err(self.unwritten(lane, "local", addresses[lane], whole));
+                self.unwritten(lane, Space::Local, addresses[lane], whole)?;
             }
         }
         Ok(())
@@ -650,6 +670,16 @@ impl Context<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// How messages call a state space.
+pub(super) fn space_name(space: Space) -> &'static str {
+    match space {
+        Space::Shared => "shared",
+        Space::Local => "local",
+        Space::Param => "parameter",
+        _ => "global",
     }
 }
 

@@ -60,6 +60,7 @@ impl Block {
                     local: vec![POISON; local],
                     local_written: vec![false; local],
                     pending: vec![Default::default(); 32],
+                    bulk: vec![Default::default(); 32],
                     carry: 0,
                 };
                 Warp::new(registers(launch, at, number, warp), state)
@@ -76,6 +77,8 @@ impl Block {
             barriers: Barriers::new(count),
             clocks: vec![Clock::default(); count],
             shared_clocks: Default::default(),
+            deferred: Default::default(),
+            kept_back: None,
             counts: vec![StepCount::default(); steps],
             barriers_passed: 0,
             last_region: 0,
@@ -97,6 +100,7 @@ impl Block {
                 if self.warps[index].is_done() {
                     continue;
                 }
+                let passed = self.state.barriers_passed;
                 let mut slice = WARP_SLICE.min(left);
                 let given = slice;
                 let stop = self.warps[index].run(&mut self.state, launch, steps, &mut slice);
@@ -114,6 +118,12 @@ impl Block {
                     Stop::Fault(fault) => Err(fault),
                 };
                 if let Err(fault) = result {
+                    let fault = self.first_fault(fault);
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
+                if (left == 0 || self.state.barriers_passed != passed)
+                    && let Some(fault) = self.state.kept_back.take()
+                {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
                 if left == 0 {
@@ -122,6 +132,12 @@ impl Block {
                 }
             }
             if self.warps.iter().all(Warp::is_done) {
+                if let Some(fault) = self.state.kept_back.take() {
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
+                if let Err(fault) = self.end_bulk(launch) {
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
                 launch.clock.fetch_add(budget - left, Ordering::Relaxed);
                 launch.progress.fetch_add(1, Ordering::Relaxed);
                 return (Turn::Done(Box::new(self.state)), None);
@@ -130,12 +146,30 @@ impl Block {
                 && !self.warps.iter().any(|warp| warp.splits.iter().any(|split| split.wait == Wait::Ready))
             {
                 let fault = self.stuck(launch);
+                let fault = self.first_fault(fault);
                 return (Turn::Fault(fault, Box::new(self.state)), None);
             }
             if launch.stop.load(Ordering::Relaxed) {
                 return (Turn::Slice, Some(self));
             }
         }
+    }
+
+    /// What becomes of bulk copies that nobody has waited for.
+    fn end_bulk(&mut self, launch: &LaunchState<'_>) -> Result<(), Box<Finding>> {
+        let block = &mut self.state;
+        self.warps.iter_mut().try_for_each(|Warp { registers, state: warp, .. }| {
+            let mask = warp.launched;
+            Context { registers, mask, pc: 0, warp, block: &mut *block, launch }.end_bulk()
+        })
+    }
+
+    /// Of a fault and one that was kept back before it, the one to tell: the earlier one, unless the later one is the race that
+    /// explains it.
+    fn first_fault(&mut self, fault: Box<Finding>) -> Box<Finding> {
+        let Some(earlier) = self.state.kept_back.take() else { return fault };
+        let apart = earlier.address.zip(fault.address).map(|(a, b)| a.abs_diff(b));
+        if fault.check == Check::Race && apart.is_some_and(|apart| apart < 16) { fault } else { earlier }
     }
 
     /// Lanes of a warp have arrived at a barrier.
@@ -317,6 +351,7 @@ fn registers(launch: &LaunchState<'_>, at: [u32; 3], number: u64, warp: usize) -
                     LaneMask::GreaterEqual => !(equal - 1),
                 }
             }
+            Special::Fixed(value) => value,
             Special::DynamicShared => launch.dynamic_shared_bytes,
             Special::TotalShared => launch.shared_bytes,
         });

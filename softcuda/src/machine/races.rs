@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::access::Checked;
+use super::access::{Checked, space_name};
 use super::context::{Context, thread};
 use super::order::{Clock, leads_to};
 use super::registers::lanes;
 use super::shadow::{BLOCK_MASK, Conflict, Stamp};
 use crate::checks::{Check, DeviceError};
+use crate::ptx::ast::Space;
 
 /// Whether what a thread of the same block did is known to a lane.
 #[inline(always)]
@@ -51,7 +52,7 @@ impl Context<'_> {
         };
         match conflict {
             None => Ok(()),
-            Some(conflict) => Err(self.race(lane, "shared", word as u64 * 4, write, conflict)),
+            Some(conflict) => Err(self.race(lane, Space::Shared, word as u64 * 4, write, conflict)),
         }
     }
 
@@ -111,7 +112,8 @@ impl Context<'_> {
                     records.read(word as usize, me, self.pc, ordered)
                 };
                 if let Some(conflict) = conflict {
-                    return Err(self.race(lane, "global", allocation.base + word * 4, write, conflict));
+                    let address = allocation.base + word * 4;
+                    return Err(self.race(lane, Space::Global, address, write, conflict));
                 }
             }
         }
@@ -122,7 +124,7 @@ impl Context<'_> {
     fn race(
         &self,
         lane: usize,
-        name: &str,
+        space: Space,
         address: u64,
         write: bool,
         conflict: Conflict,
@@ -135,20 +137,19 @@ impl Context<'_> {
             format!("thread ({x}, {y}, {z}) of block {}", earlier.block())
         };
         let what = format!(
-            "{} {name} memory at {address:#x} that {who} {}, and nothing orders the two",
+            "{} {} memory at {address:#x} that {who} {}, and nothing orders the two",
             if write { "writes" } else { "reads" },
+            space_name(space),
             match (conflict.wrote, earlier.others()) {
                 (true, _) => "wrote",
                 (false, false) => "read",
                 (false, true) => "and others read",
             }
         );
-        let mut finding = self.finding(lane, Check::Race, DeviceError::LaunchFailed, what);
+        let mut finding = self
+            .finding(lane, Check::Race, DeviceError::LaunchFailed, what)
+            .at(address, self.surroundings(space, address, 4));
         finding.other_place = self.place_of(conflict.place);
-        finding.address = Some(address);
-        if name == "global" {
-            finding.allocation = self.launch.memory.describe(address, 4);
-        }
         finding
     }
 

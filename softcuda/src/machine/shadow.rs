@@ -1,7 +1,9 @@
 //! Who accessed a word last, and the rule that makes two accesses a race.
 //!
-//! Each word of 4 bytes has two records, of its last writer and its last reader; an access is compared with both.
+//! Each word of 4 bytes has two records, of its last writer and its last reader; an access is compared with both. A word
+//! that is accessed in parts has such records for each of its bytes instead.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::memory::{zeroed_bytes, zeroed_records};
@@ -82,12 +84,17 @@ impl Stamp {
     }
 }
 
+/// In place of both records of a word: its bytes have their own. No access has no bytes.
+const SPLIT: u64 = !(1 << 37 | 15);
+
 /// Records of the words of some memory.
 pub struct Records {
     /// Last writer and last reader.
     stamps: Box<[[AtomicU64; 2]]>,
     /// Instructions of those.
     places: Box<[[AtomicU32; 2]]>,
+    /// Records of bytes, for words that are [`SPLIT`].
+    bytes: OnceLock<Box<Records>>,
 }
 
 /// An access that conflicts with an earlier one.
@@ -105,12 +112,17 @@ impl Records {
     /// For so many words, none of them accessed.
     pub fn new(words: usize) -> Records {
         let (stamps, places) = zeroed_records(words);
-        Records { stamps, places }
+        Records { stamps, places, bytes: OnceLock::new() }
     }
 
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.stamps.iter_mut().for_each(|pair| *pair = Default::default());
+    /// Where a word was last written, or read; `None` if there are no records.
+    pub fn place(&self, word: usize, wrote: bool) -> Option<u32> {
+        self.places.get(word).map(|places| places[usize::from(!wrote)].load(Ordering::Relaxed))
+    }
+
+    /// Notes where constant data was read: nothing but a write could conflict with that, and a write is told by it alone.
+    pub fn note_reader(&self, word: usize, place: u32) {
+        self.places[word][1].store(place, Ordering::Relaxed);
     }
 
     /// A read of a word by `me`; `ordered` says whether an earlier access happened before it.
@@ -121,6 +133,23 @@ impl Records {
         me: Stamp,
         place: u32,
         ordered: impl Fn(Stamp) -> bool,
+    ) -> Option<Conflict> {
+        let wrote = Stamp(self.stamps[word][0].load(Ordering::Relaxed));
+        if me.bytes() != 15 || wrote.0 == SPLIT {
+            return self.in_parts(word, me, place, false, &|bytes, byte| {
+                bytes.read_record(byte, me, place, &ordered)
+            });
+        }
+        self.read_record(word, me, place, &ordered)
+    }
+
+    #[inline(always)]
+    fn read_record(
+        &self,
+        word: usize,
+        me: Stamp,
+        place: u32,
+        ordered: &impl Fn(Stamp) -> bool,
     ) -> Option<Conflict> {
         let [writer, reader] = &self.stamps[word];
         let wrote = Stamp(writer.load(Ordering::Relaxed));
@@ -134,7 +163,7 @@ impl Records {
                 self.places[word][1].store(place, Ordering::Relaxed);
             }
         }
-        self.conflict(word, wrote, me, true, &ordered)
+        self.conflict(word, wrote, me, true, ordered)
     }
 
     /// A write of a word by `me`. `unchanged` says that it writes what is there already, which is no race with a writer.
@@ -147,21 +176,69 @@ impl Records {
         unchanged: bool,
         ordered: impl Fn(Stamp) -> bool,
     ) -> Option<Conflict> {
+        let wrote = Stamp(self.stamps[word][0].load(Ordering::Relaxed));
+        if me.bytes() != 15 || wrote.0 == SPLIT {
+            return self.in_parts(word, me, place, true, &|bytes, byte| {
+                bytes.write_record(byte, me, place, unchanged, &ordered)
+            });
+        }
+        self.write_record(word, me, place, unchanged, &ordered)
+    }
+
+    #[inline(always)]
+    fn write_record(
+        &self,
+        word: usize,
+        me: Stamp,
+        place: u32,
+        unchanged: bool,
+        ordered: &impl Fn(Stamp) -> bool,
+    ) -> Option<Conflict> {
         let [writer, reader] = &self.stamps[word];
         let wrote = Stamp(writer.load(Ordering::Relaxed));
         let read = Stamp(reader.load(Ordering::Relaxed));
         let mut conflict = None;
         if !me.same(wrote) {
             if !unchanged {
-                conflict = self.conflict(word, wrote, me, true, &ordered);
+                conflict = self.conflict(word, wrote, me, true, ordered);
             }
             writer.store(me.0, Ordering::Relaxed);
             self.places[word][0].store(place, Ordering::Relaxed);
         }
         if conflict.is_none() && !unchanged {
-            conflict = self.conflict(word, read, me, false, &ordered);
+            conflict = self.conflict(word, read, me, false, ordered);
         }
         conflict
+    }
+
+    /// An access to a word of which parts are told apart: one by one, to its bytes.
+    #[inline(never)]
+    fn in_parts(
+        &self,
+        word: usize,
+        me: Stamp,
+        place: u32,
+        write: bool,
+        each: &dyn Fn(&Records, usize) -> Option<Conflict>,
+    ) -> Option<Conflict> {
+        let bytes = self.bytes.get_or_init(|| Box::new(Records::new(4 * self.stamps.len())));
+        for (which, stamp) in self.stamps[word].iter().enumerate() {
+            let stamp = stamp.swap(SPLIT, Ordering::Relaxed);
+            if stamp == SPLIT {
+                continue;
+            }
+            let before = self.places[word][which].load(Ordering::Relaxed);
+            for byte in 4 * word..4 * word + 4 {
+                bytes.stamps[byte][which].store(stamp, Ordering::Relaxed);
+                bytes.places[byte][which].store(before, Ordering::Relaxed);
+            }
+        }
+        self.places[word][usize::from(!write)].store(place, Ordering::Relaxed);
+        let touched = (0..4).filter(|byte| me.bytes() >> byte & 1 != 0);
+        touched.fold(None, |conflict, byte| {
+            let found = each(bytes, 4 * word + byte);
+            conflict.or(found)
+        })
     }
 
     /// Reads by the 32 lanes of a warp, `words` each, from the one with stamp `me` (lane 0) on. `false`, and nothing done, if
