@@ -132,8 +132,8 @@ fn parameters_of_all_sizes_arrive_in_both_forms() {
     buffer[16..].copy_from_slice(&long.to_le_bytes());
     let mut size = buffer.len();
     let launch = |size: &mut usize, buffer: *mut c_void| unsafe {
-        let mut extra =
-            [1 as *mut c_void, buffer, 2 as *mut c_void, std::ptr::from_mut(size).cast(), null_mut()];
+        let word = std::ptr::without_provenance_mut;
+        let mut extra = [word(1), buffer, word(2), std::ptr::from_mut(size).cast(), null_mut()];
         let function = mixed.cu_function();
         code(sys::cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, null_mut(), null_mut(), extra.as_mut_ptr()))
     };
