@@ -4,11 +4,10 @@
 mod driver;
 
 use std::collections::BTreeSet;
-use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, sys};
+use cudarc::driver::{CudaContext, DevicePtr, PushKernelArg, sys};
 use driver::{BLOCK, Softcuda, allocate, code, kernel, launch, ok, read, stream};
 
 #[test]
