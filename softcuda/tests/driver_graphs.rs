@@ -8,25 +8,10 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, sys};
-use driver::{Softcuda, code, kernel, ok, stream};
+use driver::{BLOCK, Softcuda, allocate, code, kernel, launch, ok, stream};
 use sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode};
 
-const BLOCK: LaunchConfig = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (32, 1, 1), shared_mem_bytes: 0 };
 const NO_FLAGS: Flags = Flags(0);
-
-fn launch(stream: &Arc<CudaStream>, kernel: &CudaFunction, address: u64, value: u32, words: u32) {
-    unsafe { stream.launch_builder(kernel).arg(&address).arg(&value).arg(&words).launch(BLOCK).unwrap() };
-}
-
-fn zeros(words: usize) -> u64 {
-    let mut address = 0;
-    unsafe {
-        ok(sys::cuMemAlloc_v2(&mut address, words * 4));
-        ok(sys::cuMemsetD32_v2(address, 0, words));
-        ok(sys::cuCtxSynchronize());
-    }
-    address
-}
 
 fn read(address: u64, words: usize) -> Vec<u32> {
     let mut buffer = vec![0u32; words];
@@ -57,7 +42,7 @@ fn what_is_captured_is_not_executed_until_it_is_launched() {
     for seed in 0..5 {
         let softcuda = Softcuda::seeded(seed);
         let (_context, stream, fill, add) = begin(&softcuda);
-        let memory = zeros(64);
+        let memory = allocate(64);
         stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
         launch(&stream, &fill, memory, 1, 32);
         launch(&stream, &add, memory, 10, 64);
@@ -80,7 +65,7 @@ fn branches_of_a_capture_are_joined_by_events() {
         let softcuda = Softcuda::seeded(seed);
         let (context, one, fill, add) = begin(&softcuda);
         let two = stream(&context);
-        let memory = zeros(64);
+        let memory = allocate(64);
         one.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
         launch(&one, &fill, memory, 1, 64);
         two.wait(&one.record_event(None).unwrap()).unwrap();
@@ -106,7 +91,7 @@ fn branches_that_touch_the_same_memory_are_found() {
     let softcuda = Softcuda::with(&[]);
     let (context, one, fill, add) = begin(&softcuda);
     let two = stream(&context);
-    let memory = zeros(64);
+    let memory = allocate(64);
     one.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
     launch(&one, &fill, memory, 1, 64);
     two.wait(&one.record_event(None).unwrap()).unwrap();
@@ -125,7 +110,7 @@ fn a_branch_that_is_not_joined_makes_the_capture_fail() {
     let softcuda = Softcuda::with(&[]);
     let (context, one, fill, _) = begin(&softcuda);
     let two = stream(&context);
-    let memory = zeros(64);
+    let memory = allocate(64);
     one.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
     two.wait(&one.record_event(None).unwrap()).unwrap();
     launch(&two, &fill, memory, 1, 64);
@@ -197,7 +182,7 @@ fn captures_forbid_dependencies_on_what_is_not_captured() {
     let softcuda = Softcuda::with(&[]);
     let (context, one, fill, _) = begin(&softcuda);
     let two = stream(&context);
-    let memory = zeros(64);
+    let memory = allocate(64);
     launch(&two, &fill, memory, 1, 64);
     let before = two.record_event(None).unwrap();
     let mode = Mode::CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -249,7 +234,7 @@ fn the_default_stream_must_not_be_used_while_a_blocking_stream_is_captured() {
 fn copies_and_host_functions_are_captured_and_read_memory_at_each_launch() {
     let softcuda = Softcuda::with(&[]);
     let (_context, stream, _, add) = begin(&softcuda);
-    let memory = zeros(16);
+    let memory = allocate(16);
     let mut source = [1u32; 16];
     let mut target = vec![0u32; 16];
     let mut calls = 0u32;
@@ -279,7 +264,7 @@ fn copies_and_host_functions_are_captured_and_read_memory_at_each_launch() {
 fn graphs_can_allocate_and_free() {
     let softcuda = Softcuda::with(&[]);
     let (context, stream, fill, _) = begin(&softcuda);
-    let out = zeros(8);
+    let out = allocate(8);
     let copy = kernel(&context, "copy");
     stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
     let mut memory = 0;
@@ -310,7 +295,7 @@ fn graphs_can_allocate_and_free() {
 fn graphs_are_built_node_by_node_and_changed_afterwards() {
     let softcuda = Softcuda::with(&[]);
     let (_context, stream, fill, add) = begin(&softcuda);
-    let memory = zeros(64);
+    let memory = allocate(64);
     let (mut graph, mut first, mut second, mut third) = (null_mut(), null_mut(), null_mut(), null_mut());
     let (mut address, mut value, mut words) = (memory, 5u32, 64u32);
     let mut pointers = [(&raw mut address).cast(), (&raw mut value).cast(), (&raw mut words).cast()];
@@ -387,6 +372,11 @@ fn graphs_are_built_node_by_node_and_changed_afterwards() {
         ok(sys::cuGraphExecDestroy(executable));
         assert_eq!(code(sys::cuGraphExecDestroy(executable)), 1);
         assert_eq!(code(sys::cuGraphLaunch(executable, stream.cu_stream())), 1);
+        assert_eq!(
+            code(sys::cuGraphInstantiateWithFlags(&mut executable, outer, 5)),
+            1,
+            "these exclude each other"
+        );
         // A circle.
         ok(sys::cuGraphAddDependencies(outer, &after, &node, 1));
         assert_eq!(code(sys::cuGraphInstantiateWithFlags(&mut executable, outer, 0)), 1);
@@ -405,7 +395,7 @@ fn launches_of_one_executable_graph_come_one_after_the_other() {
         let softcuda = Softcuda::seeded(seed);
         let (context, one, _, add) = begin(&softcuda);
         let two = stream(&context);
-        let memory = zeros(64);
+        let memory = allocate(64);
         one.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
         launch(&one, &add, memory, 1, 64);
         let graph = one.end_capture(NO_FLAGS).unwrap().unwrap();

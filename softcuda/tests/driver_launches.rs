@@ -132,8 +132,8 @@ fn parameters_of_all_sizes_arrive_in_both_forms() {
     buffer[16..].copy_from_slice(&long.to_le_bytes());
     let mut size = buffer.len();
     let launch = |size: &mut usize, buffer: *mut c_void| unsafe {
-        let mut extra =
-            [1 as *mut c_void, buffer, 2 as *mut c_void, std::ptr::from_mut(size).cast(), null_mut()];
+        let word = std::ptr::without_provenance_mut;
+        let mut extra = [word(1), buffer, word(2), std::ptr::from_mut(size).cast(), null_mut()];
         let function = mixed.cu_function();
         code(sys::cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, null_mut(), null_mut(), extra.as_mut_ptr()))
     };
@@ -373,4 +373,35 @@ fn ptx_that_nvcc_made_is_loaded_whole() {
         }
     }
     assert_eq!(softcuda.findings(), "");
+}
+
+/// Not a test of its own: what [`what_kernels_print_is_shown_when_they_are_waited_for`] runs.
+#[test]
+#[ignore = "run by another test"]
+fn printing() {
+    let softcuda = Softcuda::with(&[]);
+    let context = softcuda.context();
+    let stream = context.default_stream();
+    let module = context.load_module(Ptx::from_src(include_str!("ptx/printf.ptx"))).unwrap();
+    let print = module.load_function("print_values").unwrap();
+    let values = stream.clone_htod(&[1i32, 20, 300]).unwrap();
+    unsafe {
+        let one = configuration([1, 1, 1], [3, 1, 1], 0);
+        stream.launch_builder(&print).arg(&values).launch(one).unwrap();
+    }
+    println!("launched");
+    stream.synchronize().unwrap();
+    println!("waited");
+}
+
+#[test]
+fn what_kernels_print_is_shown_when_they_are_waited_for() {
+    let own = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(own)
+        .args(["--exact", "printing", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let at = |word: &str| text.find(word).unwrap_or_else(|| panic!("{word} is missing in {text}"));
+    assert!(at("launched") < at("300") && at("300") < at("waited"), "{text}");
 }

@@ -57,6 +57,7 @@ mod event;
 mod function;
 mod general;
 mod graph;
+mod graph_edges;
 mod graph_nodes;
 mod host;
 mod launch;
@@ -78,6 +79,7 @@ const TABLES: &[&[Entry]] = &[
     function::TABLE,
     general::TABLE,
     graph::TABLE,
+    graph_edges::TABLE,
     graph_nodes::TABLE,
     host::TABLE,
     launch::TABLE,

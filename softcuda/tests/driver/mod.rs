@@ -5,7 +5,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use cudarc::driver::sys::{self, CUresult};
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 
 /// Kernels on 32-bit integers: what the tests launch.
@@ -122,4 +122,34 @@ pub fn code(result: CUresult) -> u32 {
 /// Requires success.
 pub fn ok(result: CUresult) {
     assert_eq!(result, CUresult::CUDA_SUCCESS);
+}
+
+/// One block of a warp.
+pub const BLOCK: LaunchConfig =
+    LaunchConfig { grid_dim: (1, 1, 1), block_dim: (32, 1, 1), shared_mem_bytes: 0 };
+
+/// Memory that no stream owns.
+pub fn allocate(words: usize) -> u64 {
+    let mut address = 0;
+    unsafe {
+        ok(sys::cuMemAlloc_v2(&mut address, words * 4));
+        ok(sys::cuMemsetD32_v2(address, 0, words));
+        ok(sys::cuCtxSynchronize());
+    }
+    address
+}
+
+/// `fill` or `add` on a stream: address, value, words.
+pub fn launch(stream: &Arc<CudaStream>, kernel: &CudaFunction, address: u64, value: u32, words: u32) {
+    unsafe { stream.launch_builder(kernel).arg(&address).arg(&value).arg(&words).launch(BLOCK).unwrap() };
+}
+
+/// Words of device memory, when the stream gets there; or the code of the error.
+pub fn read(stream: &Arc<CudaStream>, address: u64, words: usize) -> Result<Vec<u32>, u32> {
+    let mut buffer = vec![0u32; words];
+    let (to, bytes) = (buffer.as_mut_ptr().cast(), words * 4);
+    match code(unsafe { sys::cuMemcpyDtoHAsync_v2(to, address, bytes, stream.cu_stream()) }) {
+        0 => Ok(buffer),
+        error => Err(error),
+    }
 }
