@@ -387,7 +387,7 @@ impl Context<'_> {
                 }
             }
             if changed {
-                launch.progress.fetch_add(1, Ordering::Relaxed);
+                launch.progress.fetch_add(1, Ordering::Release);
             }
             Ok(())
         });
@@ -432,7 +432,7 @@ impl Context<'_> {
                 allocation.mark(offset, bytes);
             }
             if changed {
-                launch.progress.fetch_add(1, Ordering::Relaxed);
+                launch.progress.fetch_add(1, Ordering::Release);
             }
             Ok(())
         })
@@ -560,9 +560,10 @@ impl Context<'_> {
             let mut unchanged = true;
             for (index, element) in from.iter().enumerate() {
                 let at = offset + bytes as usize * index;
-                unchanged &= race && read(&self.block.shared, at, bytes) == element[lane];
+                unchanged &= read(&self.block.shared, at, bytes) == element[lane];
                 write(&mut self.block.shared, at, bytes, element[lane]);
             }
+            self.block.changes += u64::from(!unchanged);
             for (word, bits) in words(addresses[lane], whole) {
                 let shadow = self.block.shared_written[word];
                 if shadow & PENDING != 0 && pending {
@@ -605,7 +606,9 @@ impl Context<'_> {
                     self.race_shared(lane, word, bits, true, true, false)?;
                 }
             }
-            write(&mut self.block.shared, offset, bytes, f(lane, old[lane]));
+            let new = f(lane, old[lane]);
+            write(&mut self.block.shared, offset, bytes, new);
+            self.block.changes += u64::from(read(&self.block.shared, offset, bytes) != old[lane]);
         }
         Ok(())
     }

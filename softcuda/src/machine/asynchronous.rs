@@ -94,6 +94,7 @@ impl Context<'_> {
                 Some(keep) => self.warp.pending[lane].take(keep),
                 None => self.warp.pending[lane].take_all(),
             };
+            self.block.changes += copies.len() as u64;
             for copy in copies {
                 let (to, bytes) = (copy.to as usize, copy.bytes as usize);
                 self.block.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);

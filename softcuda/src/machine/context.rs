@@ -152,6 +152,8 @@ pub struct BlockState {
     pub clocks: Vec<Clock>,
     /// Clocks that mbarriers and flags in shared memory carry, by address.
     pub shared_clocks: HashMap<u64, [u32; 32]>,
+    /// Counts up whenever shared memory changes.
+    pub changes: u64,
     /// A read of what nothing had written, until it is clear that it is no race.
     pub deferred: Option<Box<Finding>>,
     /// What steps counted.
