@@ -308,9 +308,6 @@ impl Context<'_> {
     ) -> Checked {
         let whole = bytes * into.len() as u32;
         self.count_sectors(addresses, whole);
-        if how.acquire {
-            self.acquire(addresses);
-        }
         let (init, race) = (self.checks(Check::Init), self.checks(Check::Race));
         self.by_region("reads", addresses, whole, |context, region, group| {
             let launch = context.launch;
@@ -350,14 +347,22 @@ impl Context<'_> {
                 context.race_global(region, addresses, whole, group, false, how.strong, None)?;
             }
             Ok(())
-        })
+        })?;
+        // Behind the load: what it saw has been published by then.
+        if how.acquire {
+            self.acquire(addresses);
+        }
+        Ok(())
     }
 
     fn store_global(&mut self, addresses: &[u64; 32], bytes: u32, how: How, from: &[[u64; 32]]) -> Checked {
         let whole = bytes * from.len() as u32;
         self.count_sectors(addresses, whole);
         let race = self.checks(Check::Race);
-        let result = self.by_region("writes", addresses, whole, |context, region, group| {
+        if how.strong {
+            self.publish(addresses, how.release);
+        }
+        self.by_region("writes", addresses, whole, |context, region, group| {
             let launch = context.launch;
             let allocation = &launch.regions[region].allocation;
             if allocation.kind == Kind::Constant {
@@ -390,11 +395,7 @@ impl Context<'_> {
                 launch.progress.fetch_add(1, Ordering::Release);
             }
             Ok(())
-        });
-        if how.strong && result.is_ok() {
-            self.publish(addresses, how.release);
-        }
-        result
+        })
     }
 
     fn update_global(
@@ -407,7 +408,6 @@ impl Context<'_> {
     ) -> Checked {
         self.count_sectors(addresses, bytes);
         let (init, race) = (self.checks(Check::Init), self.checks(Check::Race));
-        self.acquire(addresses);
         self.publish(addresses, how.release);
         self.by_region("updates", addresses, bytes, |context, region, group| {
             let launch = context.launch;
@@ -435,7 +435,9 @@ impl Context<'_> {
                 launch.progress.fetch_add(1, Ordering::Release);
             }
             Ok(())
-        })
+        })?;
+        self.acquire(addresses);
+        Ok(())
     }
 
     /// Notes what the launch wrote; it must not be what the launch reads as constant.

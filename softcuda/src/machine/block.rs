@@ -209,8 +209,8 @@ impl Block {
     /// explains it.
     fn first_fault(&mut self, fault: Box<Finding>) -> Box<Finding> {
         let Some(earlier) = self.state.deferred.take() else { return fault };
-        let apart = earlier.address.zip(fault.address).map(|(a, b)| a.abs_diff(b));
-        if fault.check == Check::Race && apart.is_some_and(|apart| apart < 16) { fault } else { earlier }
+        let same = [&fault.place, &fault.other_place].contains(&&earlier.place);
+        if fault.check == Check::Race && same { fault } else { earlier }
     }
 
     /// Lanes of a warp have arrived at a barrier.
