@@ -1,6 +1,8 @@
 //! The CUDA driver API in software.
 
+pub mod capi;
 pub mod checks;
+pub mod driver;
 pub mod isa;
 pub mod lower;
 pub mod machine;

@@ -64,6 +64,8 @@ pub enum Special {
     Grid,
     /// `%lanemask_eq`, `_le`, `_lt`, `_ge`, `_gt`
     LaneMask(LaneMask),
+    /// What is the same for all.
+    Fixed(u32),
     /// `%dynamic_smem_size`
     DynamicShared,
     /// `%total_smem_size`

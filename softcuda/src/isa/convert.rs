@@ -106,10 +106,21 @@ impl Conversion {
     const NEAREST: Conversion =
         Conversion { integral: None, flush: false, modes: Modes::PLAIN, finite: false };
 
+    /// The usual one to tf32, likewise.
+    const AWAY: Conversion =
+        Conversion { modes: Modes { rounding: Rounding::Away, ..Modes::PLAIN }, ..Conversion::NEAREST };
+
+    /// The operand's bits, of which a register may hold more.
+    #[inline(always)]
+    fn operand<S: Format>(self, bits: S::Bits) -> S::Bits {
+        let bits = bits & S::MASK;
+        if self.flush { S::flush(bits) } else { bits }
+    }
+
     /// The operand's value, exactly, then without a fraction if so asked.
     #[inline(always)]
     fn open<S: Format>(self, bits: S::Bits) -> f64 {
-        let value = S::widen(if self.flush { S::flush(bits) } else { bits });
+        let value = S::widen(self.operand::<S>(bits));
         match self.integral {
             Some(rounding) => integral(value, rounding),
             None => value,
@@ -127,8 +138,7 @@ impl Conversion {
     #[inline(always)]
     fn apply<S: Format, D: Format>(self, bits: S::Bits) -> D::Bits {
         if S::MANTISSA <= Single::MANTISSA && D::MANTISSA < Single::MANTISSA && self.integral.is_none() {
-            let bits = if self.flush { S::flush(bits) } else { bits };
-            let value = S::single(bits);
+            let value = S::single(self.operand::<S>(bits));
             return self.close::<D>(D::narrow_single(value, self.modes.rounding), value.is_nan());
         }
         let value = self.open::<S>(bits);
@@ -138,6 +148,13 @@ impl Conversion {
             D::narrow(value, self.modes.rounding)
         };
         self.close::<D>(rounded, value.is_nan())
+    }
+
+    /// From f32 to tf32 in the place of an f32.
+    #[inline(always)]
+    fn tensor(self, bits: u32) -> u32 {
+        let bits = self.apply::<Single, Tensor>(bits);
+        if Tensor::is_nan(bits) { Single::NAN } else { bits << 13 }
     }
 
     /// From one format to another.
@@ -195,8 +212,7 @@ fn join<F: Format<Bits = u32>>([low, high]: [u32; 2]) -> u32 {
 /// The low and high part of a packed pair.
 #[inline(always)]
 fn split<F: Format<Bits = u32>>(pair: u32) -> [u32; 2] {
-    let mask = F::SIGN | (F::SIGN - 1);
-    [pair & mask, pair >> (F::MANTISSA + F::EXPONENT + 1) & mask]
+    [pair & F::MASK, pair >> (F::MANTISSA + F::EXPONENT + 1) & F::MASK]
 }
 
 /// What a conversion does, `None` where its form is not known.
@@ -344,10 +360,10 @@ fn float_to_float<M: Maps>(maps: M, to: Type, from: Type, conversion: Conversion
     match (to, from) {
         (Type::F16x2, Type::F32) => Some(conversion.pair::<Half, M>(maps)),
         (Type::Bf16x2, Type::F32) => Some(conversion.pair::<Brain, M>(maps)),
-        (Type::Tf32, Type::F32) => Some(maps.map1(WORK, move |a: u32| {
-            let bits = conversion.apply::<Single, Tensor>(a);
-            if Tensor::is_nan(bits) { Single::NAN } else { bits << 13 }
-        })),
+        (Type::Tf32, Type::F32) => Some(match conversion {
+            Conversion::AWAY => maps.map1(WORK, |a: u32| Conversion::AWAY.tensor(a)),
+            _ => maps.map1(WORK, move |a: u32| conversion.tensor(a)),
+        }),
         (to, Type::F64) => conversion.to::<Double, M>(to, maps),
         (to, Type::F32) => conversion.to::<Single, M>(to, maps),
         (to, Type::F16) => conversion.to::<Half, M>(to, maps),

@@ -183,11 +183,11 @@ pub fn space(instruction: &Instruction) -> Result<Space, String> {
     for suffix in &instruction.suffixes {
         return Ok(match suffix.as_str() {
             "global" => Space::Global,
-            "shared" | "shared::cta" => Space::Shared,
+            // A cluster has one block here.
+            "shared" | "shared::cta" | "shared::cluster" => Space::Shared,
             "local" => Space::Local,
             "const" => Space::Const,
             "param" | "param::entry" | "param::func" => Space::Param,
-            "shared::cluster" => return Err("shared memory of a cluster is not supported".to_string()),
             _ => continue,
         });
     }

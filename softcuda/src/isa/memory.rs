@@ -6,6 +6,7 @@ use crate::lower::{Lowered, Lowerer, Place};
 use crate::machine::access::How;
 use crate::machine::context::{Context, Flow};
 use crate::machine::registers::{File, Registers};
+use crate::machine::simd::vectorised;
 use crate::model::counters::Class;
 use crate::program::Gather;
 use crate::ptx::ast::{Instruction, Operand, Space, Type};
@@ -82,22 +83,43 @@ impl Slot {
 
     #[inline(always)]
     fn set(self, registers: &mut Registers, values: &[u64; 32], mask: u32) {
-        match self {
-            Slot::Narrow(slot, keep) => {
-                u32::store(registers, slot, &values.map(|value| value as u32 & keep), mask)
-            }
-            Slot::Wide(slot) => u64::store(registers, slot, values, mask),
-            Slot::None => {}
-        }
+        vectorised(
+            #[inline(always)]
+            || match self {
+                Slot::Narrow(slot, keep) => {
+                    let mut narrow = [0; 32];
+                    for lane in 0..32 {
+                        narrow[lane] = values[lane] as u32 & keep;
+                    }
+                    u32::store(registers, slot, &narrow, mask);
+                }
+                Slot::Wide(slot) => u64::store(registers, slot, values, mask),
+                Slot::None => {}
+            },
+        );
     }
 
+    /// The values, each with the bits of `keep`.
     #[inline(always)]
-    fn get(self, registers: &Registers) -> [u64; 32] {
-        match self {
-            Slot::Narrow(slot, _) => registers.narrow[slot as usize].map(u64::from),
-            Slot::Wide(slot) => registers.wide[slot as usize],
-            Slot::None => [0; 32],
-        }
+    fn get(self, registers: &Registers, keep: u64, values: &mut [u64; 32]) {
+        vectorised(
+            #[inline(always)]
+            || match self {
+                Slot::Narrow(slot, _) => {
+                    let narrow = &registers.narrow[slot as usize];
+                    for lane in 0..32 {
+                        values[lane] = u64::from(narrow[lane]) & keep;
+                    }
+                }
+                Slot::Wide(slot) => {
+                    let wide = &registers.wide[slot as usize];
+                    for lane in 0..32 {
+                        values[lane] = wide[lane] & keep;
+                    }
+                }
+                Slot::None => {}
+            },
+        );
     }
 }
 
@@ -159,12 +181,12 @@ fn one<const N: usize>(
         if let Err(fault) = context.load(space, &addresses, bytes, how, &mut values) {
             return Flow::Fault(fault);
         }
-        for (slot, mut values) in slots.into_iter().zip(values) {
+        for (slot, values) in slots.into_iter().zip(&mut values) {
             if signed {
                 let shift = 64 - 8 * bytes;
-                values = values.map(|value| ((value << shift) as i64 >> shift) as u64);
+                values.iter_mut().for_each(|value| *value = ((*value << shift) as i64 >> shift) as u64);
             }
-            slot.set(context.registers, &values, context.mask);
+            slot.set(context.registers, values, context.mask);
         }
         Flow::Next
     });
@@ -211,7 +233,10 @@ fn put<const N: usize>(
     let keep = if bytes == 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
     let action = Box::new(move |context: &mut Context<'_>| {
         let addresses = place.addresses(context);
-        let values = slots.map(|slot| slot.get(context.registers).map(|value| value & keep));
+        let mut values = [[0; 32]; N];
+        for (slot, values) in slots.iter().zip(&mut values) {
+            slot.get(context.registers, keep, values);
+        }
         match context.store(space, &addresses, bytes, how, &values) {
             Ok(()) => Flow::Next,
             Err(fault) => Flow::Fault(fault),

@@ -13,13 +13,16 @@ use crate::ptx::ast;
 pub mod async_copy;
 pub mod atomic;
 pub mod barrier;
+pub mod bulk;
 pub mod carry;
 pub mod convert;
 pub mod data;
 pub mod float;
 pub mod integer;
 pub mod matrix;
+pub mod mbarrier;
 pub mod memory;
+pub mod print;
 pub mod tensor;
 pub mod warp;
 
@@ -188,7 +191,8 @@ pub fn immediate(instruction: &ast::Instruction, index: usize) -> Option<i64> {
 /// Makes the steps of an instruction; `None` if no family knows it.
 pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lowered> {
     type Family = fn(&mut Lowerer<'_>, &ast::Instruction) -> Option<Lowered>;
-    const FAMILIES: [Family; 9] = [
+    const FAMILIES: [Family; 11] = [
+        bulk::lower,
         data::lower,
         memory::lower,
         atomic::lower,
@@ -196,6 +200,7 @@ pub fn lower(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Optio
         warp::lower,
         matrix::lower,
         async_copy::lower,
+        mbarrier::lower,
         carry::lower,
         plain,
     ];
@@ -211,11 +216,11 @@ fn plain(lowerer: &mut Lowerer<'_>, instruction: &ast::Instruction) -> Option<Lo
 
 /// Calls of functions that the driver provides (`vprintf`, `__assertfail`); `None` for any other.
 pub fn call(
-    _lowerer: &mut Lowerer<'_>,
-    _instruction: &ast::Instruction,
-    _name: &str,
-    _results: &[ast::Operand],
-    _arguments: &[ast::Operand],
+    lowerer: &mut Lowerer<'_>,
+    instruction: &ast::Instruction,
+    name: &str,
+    results: &[ast::Operand],
+    arguments: &[ast::Operand],
 ) -> Option<Lowered> {
-    None
+    print::call(lowerer, instruction, name, results, arguments)
 }

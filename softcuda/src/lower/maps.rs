@@ -2,6 +2,7 @@
 
 use super::operands::Destination;
 use super::{Lowered, Lowerer};
+use crate::isa::convert::sign_extended_from;
 use crate::isa::{Element, Maps, Work};
 use crate::machine::context::{Context, Flow};
 use crate::machine::registers::{File, Source};
@@ -40,6 +41,11 @@ impl Emit<'_, '_> {
     fn finish(self, work: Work, destination: Destination, action: Action) -> Lowered {
         let signed = matches!(self.instruction.types().first(), Some(Type::Signed(_)));
         self.lowerer.emit(self.instruction.full_name(), work, Gather::None, action);
+        if let (Some(bits), Some(Operand::Name(name))) =
+            (sign_extended_from(self.instruction), self.instruction.operands.first())
+        {
+            self.lowerer.extend_sign(&destination, name, bits);
+        }
         self.lowerer.fit(destination, signed);
         Ok(())
     }

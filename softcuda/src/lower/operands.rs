@@ -5,6 +5,7 @@ use crate::isa::Element;
 use crate::machine::context::Context;
 use crate::machine::memory::{LOCAL, PARAMETERS, SHARED};
 use crate::machine::registers::{File, Registers, Source};
+use crate::machine::simd::vectorised;
 use crate::module::DYNAMIC;
 use crate::program::{LaneMask, Special};
 use crate::ptx::ast::{Operand, Space, Type};
@@ -33,18 +34,29 @@ impl Place {
     /// The lanes' addresses.
     #[inline(always)]
     pub fn addresses(self, context: &Context<'_>) -> [u64; 32] {
-        self.read(context.registers)
+        let mut addresses = [0; 32];
+        vectorised(
+            #[inline(always)]
+            || self.read(context.registers, &mut addresses),
+        );
+        addresses
     }
 
     #[inline(always)]
-    fn read(self, registers: &Registers) -> [u64; 32] {
+    fn read(self, registers: &Registers, addresses: &mut [u64; 32]) {
         match self.base {
-            Base::Fixed => [self.offset as u64; 32],
+            Base::Fixed => *addresses = [self.offset as u64; 32],
             Base::Narrow(slot) => {
-                registers.narrow[slot as usize].map(|base| u64::from(base.wrapping_add(self.offset as u32)))
+                let bases = &registers.narrow[slot as usize];
+                for lane in 0..32 {
+                    addresses[lane] = u64::from(bases[lane].wrapping_add(self.offset as u32));
+                }
             }
             Base::Wide(slot) => {
-                registers.wide[slot as usize].map(|base| base.wrapping_add_signed(self.offset))
+                let bases = &registers.wide[slot as usize];
+                for lane in 0..32 {
+                    addresses[lane] = bases[lane].wrapping_add_signed(self.offset);
+                }
             }
         }
     }
@@ -76,7 +88,11 @@ fn special(name: &str) -> Option<Special> {
             "%tid" => Some(Special::Thread(axis)),
             "%ntid" => Some(Special::Threads(axis)),
             "%ctaid" => Some(Special::Block(axis)),
-            "%nctaid" => Some(Special::Blocks(axis)),
+            // A cluster has one block here.
+            "%nctaid" | "%nclusterid" => Some(Special::Blocks(axis)),
+            "%clusterid" => Some(Special::Block(axis)),
+            "%cluster_ctaid" => Some(Special::Fixed(0)),
+            "%cluster_nctaid" => Some(Special::Fixed(1)),
             _ => None,
         };
     }
@@ -92,6 +108,8 @@ fn special(name: &str) -> Option<Special> {
         "%lanemask_lt" => Special::LaneMask(LaneMask::Less),
         "%lanemask_ge" => Special::LaneMask(LaneMask::GreaterEqual),
         "%lanemask_gt" => Special::LaneMask(LaneMask::Greater),
+        "%cluster_ctarank" => Special::Fixed(0),
+        "%cluster_nctarank" => Special::Fixed(1),
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" | "%aggr_smem_size" => Special::TotalShared,
         _ => return None,
@@ -291,6 +309,20 @@ impl Lowerer<'_> {
                 Ok(Destination { slot: self.fresh(wanted), fit: Some((wanted, slot)) })
             }
             _ => Err(format!("`{name}` is {} where {} is needed", kind(file), kind(wanted))),
+        }
+    }
+
+    /// Extends the sign of a result of so many bits to the width of the register that it is meant for.
+    pub fn extend_sign(&mut self, destination: &Destination, name: &str, bits: u32) {
+        let wanted = self.register_bits(name).min(32);
+        let slot = destination.slot;
+        if bits < wanted {
+            let keep = u32::MAX >> (32 - wanted);
+            self.hidden(move |registers, mask| {
+                let extend = |value: u32| ((value << (32 - bits)) as i32 >> (32 - bits)) as u32 & keep;
+                let values = registers.narrow[slot as usize].map(extend);
+                u32::store(registers, slot, &values, mask);
+            });
         }
     }
 

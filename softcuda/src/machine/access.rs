@@ -241,7 +241,7 @@ impl Context<'_> {
     /// block keeps the finding until its next barrier.
     #[cold]
     fn unwritten(&mut self, lane: usize, space: Space, address: u64, bytes: u32) -> Checked {
-        if self.block.deferred.is_some() {
+        if self.block.kept_back.is_some() {
             return Ok(());
         }
         let what = format!(
@@ -254,7 +254,7 @@ impl Context<'_> {
         if space == Space::Local || !self.checks(Check::Race) {
             return Err(finding);
         }
-        self.block.deferred = Some(finding);
+        self.block.kept_back = Some(finding);
         Ok(())
     }
 

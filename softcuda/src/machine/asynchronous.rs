@@ -24,18 +24,31 @@ pub struct Copy {
     pub place: u32,
 }
 
-/// The copies of a thread.
-#[derive(Clone, Debug, Default)]
-pub struct Pending {
-    /// Committed groups, oldest first.
-    groups: VecDeque<Vec<Copy>>,
-    /// Not committed yet.
-    open: Vec<Copy>,
+impl Copy {
+    /// The words that it writes.
+    pub fn words(&self) -> std::ops::Range<usize> {
+        self.to as usize / 4..(self.to + self.bytes).div_ceil(4) as usize
+    }
 }
 
-impl Pending {
+/// The copies of a thread.
+#[derive(Clone, Debug)]
+pub struct Pending<T> {
+    /// Committed groups, oldest first.
+    groups: VecDeque<Vec<T>>,
+    /// Not committed yet.
+    open: Vec<T>,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Pending { groups: VecDeque::new(), open: Vec::new() }
+    }
+}
+
+impl<T> Pending<T> {
     /// Issues a copy.
-    pub fn push(&mut self, copy: Copy) {
+    pub fn push(&mut self, copy: T) {
         self.open.push(copy);
     }
 
@@ -45,13 +58,13 @@ impl Pending {
     }
 
     /// Takes what has to land for all but the `keep` youngest groups to be complete.
-    pub fn take(&mut self, keep: usize) -> Vec<Copy> {
+    pub fn take(&mut self, keep: usize) -> Vec<T> {
         let count = self.groups.len().saturating_sub(keep);
         self.groups.drain(..count).flatten().collect()
     }
 
     /// Takes everything, committed or not.
-    pub fn take_all(&mut self) -> Vec<Copy> {
+    pub fn take_all(&mut self) -> Vec<T> {
         let mut all = self.take(0);
         all.append(&mut self.open);
         all
@@ -64,21 +77,30 @@ impl Pending {
 }
 
 impl Context<'_> {
+    /// Issues a copy that its thread waits for.
+    ///
+    /// # Errors
+    /// A finding if another copy to the same place is under way.
+    pub fn begin_copy(&mut self, lane: usize, copy: Copy) -> Result<(), Box<Finding>> {
+        self.mark_pending(lane, &copy)?;
+        self.warp.pending[lane].push(copy);
+        Ok(())
+    }
+
     /// Marks the target of a copy as under way.
     ///
     /// # Errors
     /// A finding if another copy to it is under way, or if it races with another access: it may land from now on.
-    pub fn begin_copy(&mut self, lane: usize, copy: Copy) -> Result<(), Box<Finding>> {
-        for word in copy.to / 4..(copy.to + copy.bytes).div_ceil(4) {
-            if self.checks(Check::Async) && self.block.shared_written[word as usize] & PENDING != 0 {
-                return Err(self.pending(lane, u64::from(word) * 4, "writes"));
+    pub fn mark_pending(&mut self, lane: usize, copy: &Copy) -> Result<(), Box<Finding>> {
+        for word in copy.words() {
+            if self.checks(Check::Async) && self.block.shared_written[word] & PENDING != 0 {
+                return Err(self.pending(lane, word as u64 * 4, "writes"));
             }
-            self.block.shared_written[word as usize] |= PENDING;
+            self.block.shared_written[word] |= PENDING;
             if self.checks(Check::Race) {
-                self.race_shared(lane, word as usize, 15, true, false, false)?;
+                self.race_shared(lane, word, 15, true, false, false)?;
             }
         }
-        self.warp.pending[lane].push(copy);
         Ok(())
     }
 
@@ -90,25 +112,29 @@ impl Context<'_> {
         let check = self.checks(Check::Race);
         let here = self.pc;
         for lane in lanes(self.mask) {
+            self.land_own(lane)?;
             let copies = match keep {
                 Some(keep) => self.warp.pending[lane].take(keep),
                 None => self.warp.pending[lane].take_all(),
             };
-            self.block.changes += copies.len() as u64;
             for copy in copies {
-                let (to, bytes) = (copy.to as usize, copy.bytes as usize);
-                self.block.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
-                for word in to / 4..(to + bytes).div_ceil(4) {
-                    self.block.shared_written[word] = 15 | COPIED;
-                    if check {
-                        self.pc = copy.place;
-                        self.race_shared(lane, word, 15, true, false, false)?;
-                    }
+                self.finish_copy(&copy);
+                self.pc = copy.place;
+                for word in copy.words().filter(|_| check) {
+                    self.race_shared(lane, word, 15, true, false, false)?;
                 }
             }
         }
         self.pc = here;
         Ok(())
+    }
+
+    /// What a copy brings is there.
+    pub fn finish_copy(&mut self, copy: &Copy) {
+        let (to, bytes) = (copy.to as usize, copy.bytes as usize);
+        self.block.changes += 1;
+        self.block.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
+        self.block.shared_written[copy.words()].fill(15 | COPIED);
     }
 
     /// An access to what a copy under way writes.

@@ -66,6 +66,7 @@ impl Block {
                     local: vec![POISON; local],
                     local_written: vec![false; local],
                     pending: vec![Default::default(); 32],
+                    bulk: vec![Default::default(); 32],
                     carry: 0,
                 };
                 Warp::new(registers(launch, at, number, warp), state)
@@ -83,7 +84,8 @@ impl Block {
             clocks: vec![Clock::default(); count],
             shared_clocks: Default::default(),
             changes: 0,
-            deferred: None,
+            deferred: Default::default(),
+            kept_back: None,
             counts: vec![StepCount::default(); steps],
             barriers_passed: 0,
             last_region: 0,
@@ -132,7 +134,7 @@ impl Block {
         if before == (launch.progress.load(Ordering::Acquire), self.state.changes) {
             self.waits_since = Some(before.0);
         }
-        self.state.deferred.take().map_or(Ok(()), Err)
+        self.state.kept_back.take().map_or(Ok(()), Err)
     }
 
     /// What follows when a warp stops.
@@ -177,7 +179,7 @@ impl Block {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
                 if (left == 0 || self.state.barriers_passed != passed)
-                    && let Some(fault) = self.state.deferred.take()
+                    && let Some(fault) = self.state.kept_back.take()
                 {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
@@ -187,7 +189,10 @@ impl Block {
                 }
             }
             if self.warps.iter().all(Warp::is_done) {
-                if let Some(fault) = self.state.deferred.take() {
+                if let Some(fault) = self.state.kept_back.take() {
+                    return (Turn::Fault(fault, Box::new(self.state)), None);
+                }
+                if let Err(fault) = self.end_bulk(launch) {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
                 launch.clock.fetch_add(budget - left, Ordering::Relaxed);
@@ -205,10 +210,19 @@ impl Block {
         }
     }
 
+    /// What becomes of bulk copies that nobody has waited for.
+    fn end_bulk(&mut self, launch: &LaunchState<'_>) -> Result<(), Box<Finding>> {
+        let block = &mut self.state;
+        self.warps.iter_mut().try_for_each(|Warp { registers, state: warp, .. }| {
+            let mask = warp.launched;
+            Context { registers, mask, pc: 0, warp, block: &mut *block, launch }.end_bulk()
+        })
+    }
+
     /// Of a fault and one that was kept back before it, the one to tell: the earlier one, unless the later one is the race that
     /// explains it.
     fn first_fault(&mut self, fault: Box<Finding>) -> Box<Finding> {
-        let Some(earlier) = self.state.deferred.take() else { return fault };
+        let Some(earlier) = self.state.kept_back.take() else { return fault };
         let same = [&fault.place, &fault.other_place].contains(&&earlier.place);
         if fault.check == Check::Race && same { fault } else { earlier }
     }
@@ -396,6 +410,7 @@ fn registers(launch: &LaunchState<'_>, at: [u32; 3], number: u64, warp: usize) -
                     LaneMask::GreaterEqual => !(equal - 1),
                 }
             }
+            Special::Fixed(value) => value,
             Special::DynamicShared => launch.dynamic_shared_bytes,
             Special::TotalShared => launch.shared_bytes,
         });

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::asynchronous::Pending;
+use super::arrivals::Deferred;
+use super::asynchronous::{Copy, Pending};
 use super::barriers::Barriers;
+use super::bulk::Store;
 use super::memory::{Allocation, Memory};
 use super::order::{Clock, Published};
 use super::registers::Registers;
@@ -28,6 +30,8 @@ pub enum Flow {
     Barrier(Arrival),
     /// The lanes do the same again, after others had a turn.
     Again,
+    /// The next one, after others had a turn.
+    Yield,
     /// The launch has failed.
     Fault(Box<Finding>),
 }
@@ -154,8 +158,10 @@ pub struct BlockState {
     pub shared_clocks: HashMap<u64, [u32; 32]>,
     /// Counts up whenever shared memory changes.
     pub changes: u64,
+    /// Copies that mbarriers will hear of, by the mbarrier's address.
+    pub deferred: HashMap<u64, Vec<Deferred>>,
     /// A read of what nothing had written, until it is clear that it is no race.
-    pub deferred: Option<Box<Finding>>,
+    pub kept_back: Option<Box<Finding>>,
     /// What steps counted.
     pub counts: Vec<StepCount>,
     /// Barriers passed.
@@ -177,7 +183,9 @@ pub struct WarpState {
     /// Bytes of it that have been written.
     pub local_written: Vec<bool>,
     /// Copies under way, a list a lane.
-    pub pending: Vec<Pending>,
+    pub pending: Vec<Pending<Copy>>,
+    /// Bulk copies to global memory under way, a list a lane.
+    pub bulk: Vec<Pending<Store>>,
     /// The carry flag of extended-precision arithmetic.
     pub carry: u32,
 }

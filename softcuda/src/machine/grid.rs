@@ -220,7 +220,10 @@ fn worker(
 }
 
 fn fail(state: &LaunchState<'_>, finding: Finding) {
-    lock(&state.findings).push(finding);
+    let mut findings = lock(&state.findings);
+    if findings.is_empty() {
+        findings.push(finding);
+    }
     state.stop.store(true, Ordering::Relaxed);
 }
 

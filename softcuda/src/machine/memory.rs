@@ -56,7 +56,8 @@ unsafe impl Sync for Bytes {}
 
 impl Bytes {
     fn new(bytes: u64) -> Option<Bytes> {
-        let layout = Layout::from_size_align(usize::try_from(bytes).ok()?.max(8), 64).ok()?;
+        // Aligned to no more than malloc does anyway: beyond that Rust writes the zeros itself, and touches every page.
+        let layout = Layout::from_size_align(usize::try_from(bytes).ok()?.max(8), 16).ok()?;
         // SAFETY: the layout's size is not 0.
         let pointer = unsafe { std::alloc::alloc_zeroed(layout) };
         (!pointer.is_null()).then_some(Bytes { pointer, layout: Some(layout) })
@@ -113,7 +114,7 @@ impl Allocation {
     pub fn load(&self, offset: u64, bytes: u32) -> u64 {
         let pointer = self.at(offset, u64::from(bytes));
         debug_assert_eq!(pointer as usize % bytes as usize, 0);
-        // SAFETY: inside the allocation and aligned: allocations are aligned to 64 bytes, offsets as callers promise.
+        // SAFETY: inside the allocation and aligned: allocations are aligned to 16 bytes, offsets as callers promise.
         unsafe {
             match bytes {
                 1 => u64::from(AtomicU8::from_ptr(pointer).load(Ordering::Relaxed)),

@@ -8,16 +8,20 @@
 //! | `context` | what an instruction sees |
 //! | `registers`, `simd` | 32 lanes a register, loops over them |
 //! | `memory`, `access`, `asynchronous` | allocations; loads and stores of all state spaces; `cp.async` |
+//! | `mbarrier`, `arrivals`, `bulk` | mbarriers in shared memory; copies that they hear of; bulk copies to global memory |
 //! | `shadow`, `order`, `races` | who accessed what, and what happened before what |
 //! | `runs` | short ways for accesses of all lanes, one behind the other |
 //! | `traffic` | sectors and bank conflicts |
 
 pub mod access;
+mod arrivals;
 pub mod asynchronous;
 pub mod barriers;
 pub mod block;
+pub mod bulk;
 pub mod context;
 pub mod grid;
+pub mod mbarrier;
 pub mod memory;
 pub mod order;
 mod races;

@@ -113,6 +113,20 @@ impl Clock {
         }
     }
 
+    /// Lanes of the mask, out of those launched, learn what all lanes did up to a tick.
+    pub fn lanes_learn(&mut self, mask: u32, launched: u32, tick: u32) {
+        if mask & launched == launched {
+            self.all_lanes = self.all_lanes.max(tick);
+        } else if tick > self.all_lanes {
+            if self.lanes.is_empty() {
+                self.lanes = vec![[0; 32]; 32];
+            }
+            for lane in super::registers::lanes(mask) {
+                self.lanes[lane].iter_mut().for_each(|known| *known = tick.max(*known));
+            }
+        }
+    }
+
     /// A fence: what was done up to here can be published from now on.
     pub fn fence(&mut self, number: usize, block: u64) {
         let warps = self.knowledge(number);

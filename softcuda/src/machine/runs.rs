@@ -19,11 +19,16 @@ pub fn is_run(addresses: &[u64; 32], mask: u32, bytes: u32) -> bool {
     if mask != u32::MAX || bytes % 4 != 0 || first % u64::from(bytes) != 0 || first > u64::MAX - 4096 {
         return false;
     }
-    let mut different = 0;
-    for lane in 0..32 {
-        different |= addresses[lane] ^ (first + lane as u64 * u64::from(bytes));
-    }
-    different == 0
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut different = 0;
+            for lane in 0..32 {
+                different |= addresses[lane] ^ (first + lane as u64 * u64::from(bytes));
+            }
+            different == 0
+        },
+    )
 }
 
 /// Whether all bytes are one value.

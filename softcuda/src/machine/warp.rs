@@ -11,6 +11,8 @@ use crate::program::{Gather, Step};
 
 /// Instructions after which another split of the warp gets a turn.
 pub(super) const PATIENCE: u32 = 20_000;
+/// Instructions that an attempt to go on costs.
+const WAITING: u64 = 100;
 
 /// What a split waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +161,8 @@ impl Warp {
                     active &= self.registers.mask(guard);
                 }
                 let flow = if active == 0 {
+                    // It is issued all the same.
+                    block.counts[pc as usize].warps += 1;
                     Flow::Next
                 } else {
                     if step.gather != Gather::None {
@@ -197,12 +201,12 @@ impl Warp {
                             continue;
                         }
                         block.counts[pc as usize].divergent += 1;
-                        self.part(index, pc + 1, &[(taken, target)], steps);
+                        self.part(index, pc + 1, &[(taken, target)], steps, block);
                         break;
                     }
                     Flow::Scatter(targets) => {
                         block.counts[pc as usize].divergent += u64::from(targets.len() > 1);
-                        self.part(index, pc + 1, &targets, steps);
+                        self.part(index, pc + 1, &targets, steps, block);
                         break;
                     }
                     Flow::Exit(ended) => {
@@ -215,8 +219,15 @@ impl Warp {
                     Flow::Again => {
                         self.splits[index].pc = pc;
                         self.turn = 0;
-                        *budget = budget.saturating_sub(100);
+                        *budget = budget.saturating_sub(WAITING);
                         break;
+                    }
+                    Flow::Yield => {
+                        self.splits[index].pc = pc + 1;
+                        self.turn = 0;
+                        // Who waits in vain must not hold up those that it waits for.
+                        *budget = budget.saturating_sub(WAITING);
+                        return Stop::Slice;
                     }
                     Flow::Barrier(arrival) => {
                         self.splits[index].pc = pc + 1;
@@ -247,7 +258,14 @@ impl Warp {
 
     /// Lanes go to their targets, the rest of the split to `next`. Lanes that only go to end are ended there and then: a
     /// thread that returns early is gone before others wait for it.
-    fn part(&mut self, index: usize, next: u32, targets: &[(u32, u32)], steps: &[Step]) {
+    fn part(
+        &mut self,
+        index: usize,
+        next: u32,
+        targets: &[(u32, u32)],
+        steps: &[Step],
+        block: &mut BlockState,
+    ) {
         let gone = targets.iter().fold(0, |all, target| all | target.0);
         let rest = self.splits[index].mask & !gone;
         self.splits.swap_remove(index);
@@ -259,6 +277,9 @@ impl Warp {
         for (mask, pc) in parts {
             if steps[pc as usize].is_exit && mask != self.live() && !awaited {
                 self.state.exited |= mask;
+                let count = &mut block.counts[pc as usize];
+                count.warps += 1;
+                count.lanes += u64::from(mask.count_ones());
             } else {
                 self.splits.push(Split { pc, mask, wait: Wait::Ready });
             }

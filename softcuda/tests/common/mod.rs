@@ -1,6 +1,8 @@
 //! Runs kernels of `tests/ptx` on the machine, without the driver above it.
 #![allow(dead_code)] // each test uses a part of it
 
+use std::fmt::Debug;
+
 use softcuda::checks::{Checks, Finding};
 use softcuda::machine::memory::{Kind, Memory};
 use softcuda::machine::{Launch, Outcome, run};
@@ -48,6 +50,11 @@ impl Arguments {
         self.push(&value.to_le_bytes(), 4)
     }
 
+    /// A double.
+    pub fn f64(self, value: f64) -> Self {
+        self.push(&value.to_le_bytes(), 8)
+    }
+
     /// A single.
     pub fn f32(self, value: f32) -> Self {
         self.push(&value.to_le_bytes(), 4)
@@ -78,7 +85,7 @@ macro_rules! plain {
     )*};
 }
 
-plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64);
+plain!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, half::f16, half::bf16);
 
 impl Bench {
     /// `tests/ptx/NAME.ptx` on an H100, with every check on.
@@ -146,9 +153,119 @@ impl Bench {
 
     /// Launches in one dimension; nothing may be found.
     pub fn run(&self, kernel: &str, grid: u32, block: u32, shared: u32, arguments: &Arguments) -> Outcome {
-        let outcome = self.launch(kernel, [grid, 1, 1], [block, 1, 1], shared, arguments);
+        self.run_in(kernel, [grid, 1, 1], [block, 1, 1], shared, arguments)
+    }
+
+    /// Launches in three dimensions; nothing may be found.
+    pub fn run_in(
+        &self,
+        kernel: &str,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared: u32,
+        arguments: &Arguments,
+    ) -> Outcome {
+        let outcome = self.launch(kernel, grid, block, shared, arguments);
         let found: Vec<String> = outcome.findings.iter().map(Finding::to_string).collect();
         assert!(found.is_empty(), "{kernel}: {}", found.join("\n"));
         outcome
+    }
+}
+
+/// What a module's kernels give in three orders of blocks and warps, which must not matter.
+pub fn agree<T: PartialEq + Debug>(name: &str, run: impl Fn(&Bench) -> T) -> T {
+    let of = |seed| run(&Bench { seed, ..Bench::new(name) });
+    let first = of(0);
+    for seed in 1..3 {
+        assert_eq!(of(seed), first, "{name} with seed {seed}");
+    }
+    first
+}
+
+/// Numbers that look random (splitmix64, Steele et al. 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    /// 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// An integer from 0 to `limit - 1`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.bits() % limit
+    }
+
+    /// Between -1 and 1, with 24 bits.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// So many of what `f` makes.
+    pub fn list<T>(&mut self, count: usize, f: impl Fn(&mut Random) -> T) -> Vec<T> {
+        (0..count).map(|_| f(self)).collect()
+    }
+}
+
+/// Largest difference of two lists, relative to the second's values or to 1, whichever is larger.
+pub fn distance(found: &[f32], wanted: &[f64]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let one = |(&found, &wanted): (&f32, &f64)| (f64::from(found) - wanted).abs() / wanted.abs().max(1.0);
+    found
+        .iter()
+        .zip(wanted)
+        .map(one)
+        .fold(0.0, |most, next| if next > most || next.is_nan() { next } else { most })
+}
+
+/// Rows of a kernel of the form (a[n], b[n], out[rows * n], n).
+pub fn rows<A: Plain, B: Plain, R: Plain + PartialEq + Debug>(
+    module: &str,
+    kernel: &str,
+    a: &[A],
+    b: &[B],
+    count: usize,
+) -> Vec<Vec<R>> {
+    let n = a.len();
+    let found = agree(module, |bench| {
+        let (x, y, out) = (bench.put(a), bench.put(b), bench.room::<R>(n * count));
+        let arguments = Arguments::default().u64(x).u64(y).u64(out).u32(n as u32);
+        bench.run(kernel, 3, 96, 0, &arguments);
+        bench.get::<R>(out, n * count)
+    });
+    found.chunks(n).map(<[R]>::to_vec).collect()
+}
+
+/// The same of the form (x[n], out[rows * n], n).
+pub fn rows_of_one<A: Plain, R: Plain + PartialEq + Debug>(
+    module: &str,
+    kernel: &str,
+    x: &[A],
+    n: usize,
+    count: usize,
+) -> Vec<Vec<R>> {
+    let found = agree(module, |bench| {
+        let (from, out) = (bench.put(x), bench.room::<R>(n * count));
+        bench.run(kernel, 2, 64, 0, &Arguments::default().u64(from).u64(out).u32(n as u32));
+        bench.get::<R>(out, n * count)
+    });
+    found.chunks(n).map(<[R]>::to_vec).collect()
+}
+
+/// Each row against its function.
+pub fn compare<A: Copy + Debug, B: Copy + Debug, R: PartialEq + Copy + Debug>(
+    found: &[Vec<R>],
+    a: &[A],
+    b: &[B],
+    functions: &[&dyn Fn(A, B) -> R],
+) {
+    assert_eq!(found.len(), functions.len());
+    for (index, (row, function)) in found.iter().zip(functions).enumerate() {
+        for ((&found, &a), &b) in row.iter().zip(a).zip(b) {
+            assert_eq!(found, function(a, b), "row {index} of {a:?}, {b:?}");
+        }
     }
 }

@@ -125,6 +125,9 @@ fn floats_to_integers() {
     check_to_integers::<Double>("f64");
     check_to_integers::<Half>("f16");
     check_to_integers::<Brain>("bf16");
+    // A register may hold more than the operand.
+    assert_eq!(lane("cvt.rni.s32.f16 d, a")(&[0xdead_4000])[0], 2);
+    assert_eq!(lane("cvt.f32.bf16 d, a")(&[0xdead_4000])[0], 0x4000_0000);
     assert_eq!(lane("cvt.rmi.ftz.s32.f32 d, a")(&[0x8000_0001])[0], 0);
     assert_eq!(lane("cvt.rmi.s32.f32 d, a")(&[0x8000_0001])[0], 0xffff_ffff);
 }

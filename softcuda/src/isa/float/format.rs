@@ -56,6 +56,8 @@ pub trait Format: Copy + Send + Sync + 'static {
     const EXPONENT: u32;
     /// The sign bit.
     const SIGN: Self::Bits;
+    /// All bits.
+    const MASK: Self::Bits;
     /// Infinity; in a format without one, its NaN.
     const INFINITY: Self::Bits;
     /// The largest finite value.
@@ -203,10 +205,9 @@ fn widen<F: Format<Bits = u32>>(bits: u32) -> f32 {
     // The same bits in the place of an f32's have an exponent too low by the difference of the biases.
     let scale = f32::from_bits(((254 - F::BIAS) as u32) << 23);
     let finite = (f32::from_bits(magnitude << (23 - F::MANTISSA)) * scale).to_bits();
-    let infinity = if F::INFINITY == F::NAN { Single::NAN } else { Single::INFINITY };
-    let value = if magnitude >= F::INFINITY { infinity } else { finite };
-    let value = if magnitude > F::INFINITY { Single::NAN } else { value };
-    f32::from_bits(value | if bits & F::SIGN != 0 { Single::SIGN } else { 0 })
+    // Where the exponent is all ones it is to be so too; mantissas say whether that is a NaN.
+    let special = if magnitude >= F::INFINITY { Single::INFINITY } else { 0 };
+    f32::from_bits(finite | special | if bits & F::SIGN != 0 { Single::SIGN } else { 0 })
 }
 
 /// Defines a format by the bits of its mantissa and exponent.
@@ -223,6 +224,7 @@ macro_rules! format {
             const MANTISSA: u32 = $mantissa;
             const EXPONENT: u32 = $exponent;
             const SIGN: $bits = 1 << ($mantissa + $exponent);
+            const MASK: $bits = Self::SIGN | (Self::SIGN - 1);
             const INFINITY: $bits = $infinity;
             const LARGEST: $bits = Self::INFINITY - 1;
             const NORMAL: $bits = 1 << $mantissa;

@@ -46,49 +46,55 @@ macro_rules! lift {
             work: Work,
             operation: impl $trait,
         ) -> Option<M::Output> {
-            /// The same, for one format.
-            fn variants<F: Arithmetic, M: Maps>(
+            /// With operands and results as the modes say.
+            #[inline(always)]
+            fn one<F: Arithmetic>(modes: Modes, operation: impl $trait, $($operand: F::Bits),+) -> F::Bits {
+                modes.close::<F>(operation.apply::<F>($(modes.open::<F>($operand),)+ modes.rounding))
+            }
+            /// The same for packed pairs.
+            #[inline(always)]
+            fn pair<F: Arithmetic<Bits = u32>>(
+                modes: Modes,
+                operation: impl $trait,
+                $($operand: u32),+
+            ) -> u32 {
+                $(let $operand = unpack($operand);)+
+                let low = one::<F>(modes, operation, $($operand[0]),+);
+                pack(low, one::<F>(modes, operation, $($operand[1]),+))
+            }
+            /// For one format. The usual modes are constants, so that what a lane does has no branches.
+            fn ones<F: Arithmetic, M: Maps>(
                 maps: M,
                 modes: Modes,
                 work: Work,
                 operation: impl $trait,
             ) -> M::Output {
-                let lane = move |modes: Modes, $($operand: F::Bits),+| {
-                    modes.close::<F>(operation.apply::<F>($(modes.open::<F>($operand),)+ modes.rounding))
-                };
-                // The usual modes as constants, so that what a lane does has no branches.
+                const PLAIN: Modes = Modes::PLAIN;
+                const FTZ: Modes = Modes::FTZ;
                 match modes {
-                    Modes::PLAIN => maps.$map(work, move |$($operand),+| lane(Modes::PLAIN, $($operand),+)),
-                    Modes::FTZ => maps.$map(work, move |$($operand),+| lane(Modes::FTZ, $($operand),+)),
-                    _ => maps.rarely().$map(work, move |$($operand),+| lane(modes, $($operand),+)),
+                    PLAIN => maps.$map(work, move |$($operand),+| one::<F>(PLAIN, operation, $($operand),+)),
+                    FTZ => maps.$map(work, move |$($operand),+| one::<F>(FTZ, operation, $($operand),+)),
+                    _ => maps.rarely().$map(work, move |$($operand),+| one::<F>(modes, operation, $($operand),+)),
                 }
             }
-            /// The same, for packed pairs.
+            /// For packed pairs of one format.
             fn pairs<F: Arithmetic<Bits = u32>, M: Maps>(
                 maps: M,
                 modes: Modes,
                 work: Work,
                 operation: impl $trait,
             ) -> M::Output {
-                let lane = move |modes: Modes, $($operand: u32),+| {
-                    $(let $operand = unpack($operand);)+
-                    let half = |index: usize| {
-                        let result =
-                            operation.apply::<F>($(modes.open::<F>($operand[index]),)+ modes.rounding);
-                        modes.close::<F>(result)
-                    };
-                    pack(half(0), half(1))
-                };
+                const PLAIN: Modes = Modes::PLAIN;
                 match modes {
-                    Modes::PLAIN => maps.$map(work, move |$($operand),+| lane(Modes::PLAIN, $($operand),+)),
-                    _ => maps.rarely().$map(work, move |$($operand),+| lane(modes, $($operand),+)),
+                    PLAIN => maps.$map(work, move |$($operand),+| pair::<F>(PLAIN, operation, $($operand),+)),
+                    _ => maps.rarely().$map(work, move |$($operand),+| pair::<F>(modes, operation, $($operand),+)),
                 }
             }
             Some(match ty {
-                Type::F32 => variants::<Single, M>(maps, modes, work, operation),
-                Type::F64 => variants::<Double, M>(maps, modes, work, operation),
-                Type::F16 => variants::<Half, M::Rare>(maps.rarely(), modes, work, operation),
-                Type::Bf16 => variants::<Brain, M::Rare>(maps.rarely(), modes, work, operation),
+                Type::F32 => ones::<Single, M>(maps, modes, work, operation),
+                Type::F64 => ones::<Double, M>(maps, modes, work, operation),
+                Type::F16 => ones::<Half, M::Rare>(maps.rarely(), modes, work, operation),
+                Type::Bf16 => ones::<Brain, M::Rare>(maps.rarely(), modes, work, operation),
                 Type::F16x2 => pairs::<Half, M>(maps, modes, work, operation),
                 Type::Bf16x2 => pairs::<Brain, M>(maps, modes, work, operation),
                 _ => return None,

@@ -23,7 +23,7 @@ fn triples<F: Format>(count: usize) -> Vec<[u64; 3]> {
     // Sums that cancel almost entirely.
     triples.extend((0..count / 4).map(|i| {
         let a = pick(i);
-        [a, F::ONE.to_bits(), (a ^ F::SIGN.to_bits()) + (i as u64 % 3)]
+        [a, F::ONE.to_bits(), (a ^ F::SIGN.to_bits()).wrapping_add(i as u64 % 3) & F::MASK.to_bits()]
     }));
     triples
 }
