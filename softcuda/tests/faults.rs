@@ -259,3 +259,139 @@ fn every_bad_kernel_is_reported() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
+/// What buffers hold after the good kernel: name, first cell, cells.
+fn results(name: &str) -> Vec<(&'static str, usize, Vec<i32>)> {
+    let cells = |count: usize, f: &dyn Fn(usize) -> i32| (0..count).map(f).collect::<Vec<i32>>();
+    let number = |i: usize| i as i32;
+    let out = |count: usize, f: &dyn Fn(usize) -> i32| vec![("out", 0, cells(count, f))];
+    match name {
+        "memcheck_after_end" | "memcheck_before_start" => out(64, &number),
+        "memcheck_wild" => vec![("out", 63, vec![1])],
+        "memcheck_misaligned" | "memcheck_cp_async" | "async_wait_one" => out(128, &input),
+        "memcheck_straddle" => out(128, &|i| if i < 127 { input(i) } else { 0 }),
+        "memcheck_null" => out(32, &|_| 0),
+        "memcheck_shared_static" | "memcheck_shared_dynamic" => out(32, &|i| (62 - number(i)) % 32),
+        "memcheck_shared_misaligned" => out(16, &|i| number(i) + 1),
+        "memcheck_local" => out(32, &|i| number(i) + 7),
+        "memcheck_red_zone" => vec![("a", 0, vec![2]), ("a", 4, vec![2]), ("b", 0, vec![1])],
+        "memcheck_use_after_free"
+        | "initcheck_shared"
+        | "initcheck_shared_dynamic"
+        | "synccheck_ldmatrix" => out(32, &input),
+        "memcheck_atomic" => out(32, &|_| 1),
+        "initcheck_global" => out(32, &|i| number(i ^ 1) + 1),
+        "initcheck_global_bytes" => out(32, &|_| 0x0707_0707),
+        "initcheck_local" => out(32, &|_| input(1)),
+        "racecheck_missing_sync" | "async_no_barrier" | "async_barrier_first" => out(64, &|i| input(63 - i)),
+        "racecheck_write_after_read" => out(64, &|i| 2 * input(63 - (i ^ 1))),
+        "racecheck_two_writers" => out(2, &|i| 32 * number(i)),
+        "racecheck_warp" => out(32, &|i| input(i ^ 1)),
+        "racecheck_warp_tree" => vec![("out", 0, vec![(0..32).map(input).sum()])],
+        "racecheck_counter" => vec![("out", 0, vec![63 * 32])],
+        "racecheck_atomic_and_plain" => out(64, &|_| 63 * 32),
+        "racecheck_wrong_barrier" => out(128, &|i| input(i ^ 63)),
+        "racecheck_shared_bytes" | "racecheck_shared_halves" | "racecheck_global_block" | "readonly_own" => {
+            out(64, &|i| 63 - number(i))
+        }
+        "racecheck_global_two_writers" => out(2, &number),
+        "racecheck_global_read_write" | "racecheck_global_no_fence" => out(32, &number),
+        "racecheck_global_counter" => vec![("out", 0, vec![4])],
+        "racecheck_global_bytes" => out(16, &|_| 0x0100_0100),
+        "synccheck_divergent_barrier" => out(64, &|i| i32::from(i < 48)),
+        "synccheck_shfl_divergent" => out(32, &|i| input(if i < 16 { 3 } else { i })),
+        "synccheck_shfl_not_in_mask" => out(32, &|_| input(3)),
+        "synccheck_shfl_absent_source" => out(32, &|i| input(if i < 16 { 12 } else { i })),
+        "synccheck_ballot" => out(32, &|i| if i == 5 { input(5) } else { !(1 << 5) }),
+        "synccheck_match" => out(32, &|i| if i == 5 { input(5) } else { 1 << i }),
+        "synccheck_redux" => {
+            let sum: i32 = (0..32).map(input).sum();
+            out(32, &|i| if i == 5 { input(5) } else { sum - input(5) })
+        }
+        // Halves so small that their products vanish beside the sum.
+        "synccheck_mma" => out(64, &|i| input(i / 2)),
+        "synccheck_syncwarp" => out(32, &|i| input(i) + i32::from(i < 16)),
+        "synccheck_barrier_count" | "deadlock_barriers" => out(64, &|_| 1),
+        "async_before_wait" | "async_no_commit" => out(64, &input),
+        "async_overwrite" => out(64, &|i| input(i) + 7),
+        "readonly_other_block" => out(128, &|i| if i < 64 { 0 } else { number(i) - 64 }),
+        "deadlock_missing_block" => out(4, &|_| 1),
+        "deadlock_flag" => vec![("out", 0, vec![1]), ("flag", 0, vec![1, 0])],
+        "deadlock_lanes" => vec![("out", 0, vec![1; 32]), ("flag", 0, vec![1; 32])],
+        "trap_negative" => out(32, &|i| if i == 7 { 0 } else { input(i) }),
+        _ => panic!("what does good_{name} compute?"),
+    }
+}
+
+#[test]
+fn no_corrected_twin_is_reported() {
+    run_pairs(|pair| {
+        for seed in SEEDS {
+            let good = format!("good_{}", pair.name);
+            let ran = launch(pair, &good, seed, Checks::all());
+            assert!(ran.outcome.findings.is_empty(), "{good}, seed {seed}: {}", ran.outcome.findings[0]);
+            for (buffer, first, cells) in results(&pair.name) {
+                let address = ran.buffers[buffer] + 4 * first as u64;
+                assert_eq!(
+                    ran.bench.get::<i32>(address, cells.len()),
+                    cells,
+                    "{good}, seed {seed}: {buffer}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn twins_compute_the_same_without_checks() {
+    run_pairs(|pair| {
+        let good = format!("good_{}", pair.name);
+        let ran = launch(pair, &good, 1, Checks::none());
+        assert!(ran.outcome.findings.is_empty(), "{good}: {}", ran.outcome.findings[0]);
+        for (buffer, first, cells) in results(&pair.name) {
+            let address = ran.buffers[buffer] + 4 * first as u64;
+            assert_eq!(ran.bench.get::<i32>(address, cells.len()), cells, "{good}: {buffer}");
+        }
+    });
+}
+
+/// Whether a device could not run the bad kernel to its end.
+fn is_fatal(name: &str) -> bool {
+    ["memcheck", "deadlock", "trap"].contains(&name.split('_').next().unwrap())
+        || name == "synccheck_barrier_count"
+}
+
+#[test]
+fn each_check_can_be_switched_off() {
+    run_pairs(|pair| {
+        let bad = format!("bad_{}", pair.name);
+        let others = wanted(&pair.name).iter().fold(Checks::all(), |checks, &check| checks.without(check));
+        for seed in SEEDS {
+            let findings = launch(pair, &bad, seed, others).outcome.findings;
+            if is_fatal(&pair.name) {
+                // A machine cannot read memory that is not there, nor wait for ever.
+                assert_eq!(findings.len(), 1, "{bad}, seed {seed}");
+                assert_eq!(complaint(pair, &findings[0]), None, "{bad}, seed {seed}: {}", findings[0]);
+            } else {
+                // Who reads too early may read what nothing has written.
+                let early = pair.name.starts_with("racecheck") || pair.name.starts_with("async");
+                for finding in findings {
+                    assert!(early && finding.check == Check::Init, "{bad}, seed {seed}: {finding}");
+                }
+                let findings = launch(pair, &bad, seed, others.without(Check::Init)).outcome.findings;
+                assert!(findings.is_empty(), "{bad}, seed {seed}: {}", findings[0]);
+            }
+        }
+    });
+}
+
+#[test]
+fn without_checks_only_what_a_device_cannot_do_is_reported() {
+    run_pairs(|pair| {
+        let bad = format!("bad_{}", pair.name);
+        let findings = launch(pair, &bad, 0, Checks::none()).outcome.findings;
+        assert_eq!(findings.len(), usize::from(is_fatal(&pair.name)), "{bad}: {findings:?}");
+        for finding in findings {
+            assert_eq!(complaint(pair, &finding), None, "{bad}: {finding}");
+        }
+    });
+}

@@ -308,9 +308,6 @@ impl Context<'_> {
     ) -> Checked {
         let whole = bytes * into.len() as u32;
         self.count_sectors(addresses, whole);
-        if how.acquire {
-            self.acquire(addresses);
-        }
         let (init, race) = (self.checks(Check::Init), self.checks(Check::Race));
         let result = self.by_region("reads", addresses, whole, |context, region, group| {
             let launch = context.launch;
@@ -407,7 +404,7 @@ impl Context<'_> {
                 }
             }
             if changed {
-                launch.progress.fetch_add(1, Ordering::Relaxed);
+                launch.progress.fetch_add(1, Ordering::Release);
             }
             Ok(())
         })
@@ -448,7 +445,7 @@ impl Context<'_> {
                 allocation.mark(offset, bytes);
             }
             if changed {
-                launch.progress.fetch_add(1, Ordering::Relaxed);
+                launch.progress.fetch_add(1, Ordering::Release);
             }
             Ok(())
         });
@@ -580,9 +577,10 @@ impl Context<'_> {
             let mut unchanged = true;
             for (index, element) in from.iter().enumerate() {
                 let at = offset + bytes as usize * index;
-                unchanged &= race && read(&self.block.shared, at, bytes) == element[lane];
+                unchanged &= read(&self.block.shared, at, bytes) == element[lane];
                 write(&mut self.block.shared, at, bytes, element[lane]);
             }
+            self.block.changes += u64::from(!unchanged);
             for (word, bits) in words(addresses[lane], whole) {
                 let shadow = self.block.shared_written[word];
                 if shadow & PENDING != 0 && pending {
@@ -625,7 +623,9 @@ impl Context<'_> {
                     self.race_shared(lane, word, bits, true, true, false)?;
                 }
             }
-            write(&mut self.block.shared, offset, bytes, f(lane, old[lane]));
+            let new = f(lane, old[lane]);
+            write(&mut self.block.shared, offset, bytes, new);
+            self.block.changes += u64::from(read(&self.block.shared, offset, bytes) != old[lane]);
         }
         Ok(())
     }

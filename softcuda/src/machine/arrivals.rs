@@ -217,6 +217,7 @@ impl Context<'_> {
         let (thread, pc) = (number * 32 + lane, self.pc);
         let deferred = Deferred { copies, change, knowledge, thread, pc };
         self.block.deferred.entry(address).or_default().push(deferred);
+        self.block.changes += 1;
         Ok(())
     }
 
@@ -270,6 +271,7 @@ impl Context<'_> {
             finding
         })?;
         write(&mut self.block.shared, at, 8, mbarrier.to_word());
+        self.block.changes += 1;
         if self.checks(Check::Race) {
             self.carry(address, &deferred.knowledge);
         }

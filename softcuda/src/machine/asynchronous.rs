@@ -132,6 +132,7 @@ impl Context<'_> {
     /// What a copy brings is there.
     pub fn finish_copy(&mut self, copy: &Copy) {
         let (to, bytes) = (copy.to as usize, copy.bytes as usize);
+        self.block.changes += 1;
         self.block.shared[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
         self.block.shared_written[copy.words()].fill(15 | COPIED);
     }

@@ -34,10 +34,8 @@ impl Barriers {
         &self.list[number]
     }
 
-    /// Lanes of a warp arrive, out of those that live there. A mismatch in the number of threads is told.
-    ///
-    /// # Errors
-    /// The number that others wait for.
+    /// Lanes of a warp arrive, out of those that live there. Gives the number of threads that others wait for there, if that
+    /// is another one.
     pub fn arrive(
         &mut self,
         warp: usize,
@@ -45,11 +43,9 @@ impl Barriers {
         live: u32,
         arrival: Arrival,
         knowledge: &[u32; 32],
-    ) -> Result<(), u32> {
+    ) -> Option<u32> {
         let barrier = &mut self.list[arrival.barrier as usize];
-        if barrier.arrived > 0 && barrier.threads != arrival.threads {
-            return Err(barrier.threads);
-        }
+        let differs = (barrier.arrived > 0 && barrier.threads != arrival.threads).then_some(barrier.threads);
         barrier.threads = arrival.threads;
         let before = barrier.waiting[warp];
         let whole = arrival.aligned || (before | mask) & live == live;
@@ -62,7 +58,7 @@ impl Barriers {
         if let Some(reduction) = arrival.reduction {
             barrier.reductions.push((warp, mask, reduction));
         }
-        Ok(())
+        differs
     }
 
     /// Takes a barrier that is complete, with `live` warps of the block left.

@@ -22,6 +22,12 @@ pub struct Block {
     state: BlockState,
     /// The order in which warps have their turns.
     order: Vec<usize>,
+    /// Slices in which no memory changed, the last ones.
+    idle: u32,
+    /// Progress of the launch and of the block when that was seen.
+    seen: (u64, u64),
+    /// Progress of the launch at which the block was seen to do nothing but wait.
+    waits_since: Option<u64>,
 }
 
 /// How a turn of a block ended.
@@ -80,6 +86,7 @@ impl Block {
             cluster: ClusterBarrier::new(count),
             clocks: vec![Clock::default(); count],
             shared_clocks: Default::default(),
+            changes: 0,
             deferred: Default::default(),
             kept_back: None,
             counts: vec![StepCount::default(); steps],
@@ -90,12 +97,73 @@ impl Block {
         if seed != 0 {
             order.sort_by_key(|&warp| mix(seed ^ mix(number ^ mix(warp as u64))));
         }
-        Block { warps, state, order }
+        Block { warps, state, order, idle: 0, seen: (0, 0), waits_since: None }
+    }
+
+    fn any_ready(&self) -> bool {
+        self.warps.iter().any(|warp| warp.splits.iter().any(|split| split.wait == Wait::Ready))
+    }
+
+    /// Whether it does nothing but wait for a change of memory, and there was none.
+    pub fn waits(&self, launch: &LaunchState<'_>) -> bool {
+        self.waits_since == Some(launch.progress.load(Ordering::Acquire))
+    }
+
+    /// Notes at the end of a slice whether any memory has changed since the last; gives that.
+    pub fn has_progressed(&mut self, launch: &LaunchState<'_>) -> bool {
+        let now = (launch.progress.load(Ordering::Acquire), self.state.changes);
+        let changed = now != self.seen;
+        (self.idle, self.seen) = if changed { (0, now) } else { (self.idle + 1, now) };
+        changed
+    }
+
+    /// Runs a little of each warp to see whether all do nothing but wait.
+    fn watch(&mut self, launch: &LaunchState<'_>, steps: &[Step]) -> Result<(), Box<Finding>> {
+        let before = (launch.progress.load(Ordering::Acquire), self.state.changes);
+        if !self.any_ready() {
+            return Ok(());
+        }
+        for turn in 0..self.order.len() {
+            let index = self.order[turn];
+            if self.warps[index].is_done() {
+                continue;
+            }
+            let (waits, stop) = self.warps[index].watch(&mut self.state, launch, steps);
+            self.stopped(launch, index, stop)?;
+            if !waits {
+                return Ok(());
+            }
+        }
+        if before == (launch.progress.load(Ordering::Acquire), self.state.changes) {
+            self.waits_since = Some(before.0);
+        }
+        self.state.kept_back.take().map_or(Ok(()), Err)
+    }
+
+    /// What follows when a warp stops.
+    fn stopped(&mut self, launch: &LaunchState<'_>, index: usize, stop: Stop) -> Result<(), Box<Finding>> {
+        match stop {
+            Stop::Slice | Stop::Idle => {
+                self.release();
+                Ok(())
+            }
+            Stop::Barrier(arrival, mask) => self.arrive(launch, index, arrival, mask),
+            Stop::Fault(fault) => Err(self.first_fault(fault)),
+        }
     }
 
     /// Runs for `budget` warp instructions or to the end.
     pub fn run(mut self, launch: &LaunchState<'_>, steps: &[Step], budget: u64) -> (Turn, Option<Block>) {
         let mut left = budget;
+        self.waits_since = None;
+        if self.idle.is_power_of_two() {
+            if let Err(fault) = self.watch(launch, steps) {
+                return (Turn::Fault(fault, Box::new(self.state)), None);
+            }
+            if self.waits_since.is_some() {
+                return (Turn::Slice, Some(self));
+            }
+        }
         loop {
             let mut ran = false;
             for turn in 0..self.order.len() {
@@ -109,19 +177,8 @@ impl Block {
                 let stop = self.warps[index].run(&mut self.state, launch, steps, &mut slice);
                 ran |= slice < given;
                 left -= given - slice;
-                let result = match stop {
-                    Stop::Slice | Stop::Idle => {
-                        self.release();
-                        Ok(())
-                    }
-                    Stop::Barrier(arrival, mask) => {
-                        ran = true;
-                        self.arrive(launch, index, arrival, mask)
-                    }
-                    Stop::Fault(fault) => Err(fault),
-                };
-                if let Err(fault) = result {
-                    let fault = self.first_fault(fault);
+                ran |= matches!(stop, Stop::Barrier(..));
+                if let Err(fault) = self.stopped(launch, index, stop) {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
                 if (left == 0 || self.state.barriers_passed != passed)
@@ -142,12 +199,10 @@ impl Block {
                     return (Turn::Fault(fault, Box::new(self.state)), None);
                 }
                 launch.clock.fetch_add(budget - left, Ordering::Relaxed);
-                launch.progress.fetch_add(1, Ordering::Relaxed);
+                launch.progress.fetch_add(1, Ordering::Release);
                 return (Turn::Done(Box::new(self.state)), None);
             }
-            if !ran
-                && !self.warps.iter().any(|warp| warp.splits.iter().any(|split| split.wait == Wait::Ready))
-            {
+            if !ran && !self.any_ready() {
                 let fault = self.stuck(launch);
                 let fault = self.first_fault(fault);
                 return (Turn::Fault(fault, Box::new(self.state)), None);
@@ -171,8 +226,8 @@ impl Block {
     /// explains it.
     fn first_fault(&mut self, fault: Box<Finding>) -> Box<Finding> {
         let Some(earlier) = self.state.kept_back.take() else { return fault };
-        let apart = earlier.address.zip(fault.address).map(|(a, b)| a.abs_diff(b));
-        if fault.check == Check::Race && apart.is_some_and(|apart| apart < 16) { fault } else { earlier }
+        let same = [&fault.place, &fault.other_place].contains(&&earlier.place);
+        if fault.check == Check::Race && same { fault } else { earlier }
     }
 
     /// Lanes of a warp have arrived at a barrier.
@@ -196,7 +251,8 @@ impl Block {
             clock.tick += 1;
         }
         let live = self.warps[index].live();
-        if let Err(threads) = self.state.barriers.arrive(index, mask, live, arrival, &knowledge) {
+        let differs = self.state.barriers.arrive(index, mask, live, arrival, &knowledge);
+        if let Some(threads) = differs.filter(|_| launch.checks.has(Check::Sync)) {
             let what = format!(
                 "barrier {} is waited for with {} threads here and {threads} elsewhere (0: all of the block)",
                 arrival.barrier, arrival.threads
@@ -295,7 +351,11 @@ impl Block {
 
     /// The block, the place of its first warp that has not ended, and a thread there.
     pub fn whereabouts(&self, launch: &LaunchState<'_>) -> ([u32; 3], String, [u32; 3]) {
-        let found = self.warps.iter().find_map(|warp| Some((warp, warp.splits.first()?)));
+        let ready = |split: &&Split| split.wait == Wait::Ready;
+        let of = |warp: &Warp, awake: bool| warp.splits.iter().find(|split| !awake || ready(split)).copied();
+        let found = [true, false]
+            .iter()
+            .find_map(|&awake| self.warps.iter().find_map(|warp| Some((warp, of(warp, awake)?))));
         let Some((warp, split)) = found else { return (self.state.at, String::new(), [0; 3]) };
         let lane = split.mask.trailing_zeros() as usize & 31;
         let steps = launch.kernel.steps.as_ref().ok();
@@ -314,14 +374,13 @@ impl Block {
                     Some(split) => (split.mask, split.pc.saturating_sub(1)),
                     None => (self.warps[index].state.launched & !waiting.mask, waiting.pc),
                 };
-                return self.warps[index].missing(
-                    &mut self.state,
-                    launch,
-                    waiting.pc,
-                    waiting.mask,
-                    absent,
-                    pc,
-                );
+                let warp = &mut self.warps[index];
+                let (at, here) = (waiting.pc, waiting.mask);
+                let mut fault = warp.missing(&mut self.state, launch, at, here, absent, pc);
+                if !launch.checks.has(Check::Sync) {
+                    (fault.check, fault.error) = (Check::Deadlock, DeviceError::LaunchTimeout);
+                }
+                return fault;
             }
         }
         let mut waits: Vec<String> = self

@@ -160,6 +160,8 @@ pub struct BlockState {
     pub clocks: Vec<Clock>,
     /// Clocks that mbarriers and flags in shared memory carry, by address.
     pub shared_clocks: HashMap<u64, [u32; 32]>,
+    /// Counts up whenever shared memory changes.
+    pub changes: u64,
     /// Copies that mbarriers will hear of, by the mbarrier's address.
     pub deferred: HashMap<u64, Vec<Deferred>>,
     /// A read of what nothing had written, until it is clear that it is no race.

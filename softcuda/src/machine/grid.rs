@@ -16,8 +16,8 @@ use crate::program::{Kernel, Step};
 
 /// Warp instructions that a block does before another has a turn.
 const SLICE: u64 = 1 << 16;
-/// Warp instructions without any change of memory after which a launch counts as hung.
-const ENDLESS: u64 = 1 << 26;
+/// Warp instructions without any change of memory after which a launch counts as hung, even if nothing repeats itself.
+const ENDLESS: u64 = 1 << 30;
 
 /// What to run.
 pub struct Launch<'a> {
@@ -73,8 +73,7 @@ struct Queue {
     interrupted: VecDeque<Block>,
     /// Those of them that run now.
     running: u64,
-    /// Progress when it was seen last, and instructions since.
-    progress: u64,
+    /// Instructions since memory was last seen to change.
     idle: u64,
     /// Counts of those that have ended.
     counts: Vec<StepCount>,
@@ -121,7 +120,6 @@ pub fn run(launch: &Launch<'_>, memory: &Memory) -> Outcome {
         started: 0,
         interrupted: VecDeque::new(),
         running: 0,
-        progress: 0,
         idle: 0,
         counts: vec![StepCount::default(); steps.len()],
         barriers: 0,
@@ -175,17 +173,21 @@ fn worker(
                 drop(queue);
                 let number = shuffled(index, blocks, launch.seed);
                 Some(Block::new(state, number, launch.seed, steps.len()))
-            } else if let Some(block) = queue.interrupted.pop_front() {
+            } else if let Some(next) = queue.interrupted.iter().position(|block| !block.waits(state)) {
                 queue.running += 1;
-                Some(block)
+                queue.interrupted.remove(next)
             } else if queue.running == 0 {
+                if let Some(block) = queue.interrupted.front() {
+                    let what = "every thread that is left waits for memory to change, and nobody changes it";
+                    fail(state, hung(state, block, what, blocks - queue.started));
+                }
                 return;
             } else {
                 None
             }
         };
         let Some(block) = block else {
-            // The last blocks run elsewhere, and may be interrupted.
+            // The last blocks run elsewhere, and may be interrupted, or free others.
             std::thread::yield_now();
             std::thread::sleep(std::time::Duration::from_micros(50));
             continue;
@@ -205,17 +207,13 @@ fn worker(
                 fail(state, *finding);
             }
             Turn::Slice => {
-                let progress = state.progress.load(Ordering::Relaxed);
-                if progress != queue.progress {
-                    queue.progress = progress;
-                    queue.idle = 0;
-                } else {
-                    queue.idle += SLICE;
-                    if queue.idle > ENDLESS {
-                        fail(state, hung(state, rest.as_ref()));
-                    }
+                let Some(mut block) = rest else { continue };
+                queue.idle = if block.has_progressed(state) { 0 } else { queue.idle + SLICE };
+                if queue.idle > ENDLESS {
+                    let what = format!("{ENDLESS} instructions of its warps have changed no memory");
+                    fail(state, hung(state, &block, &what, blocks - queue.started));
                 }
-                queue.interrupted.extend(rest);
+                queue.interrupted.push_back(block);
             }
         }
     }
@@ -261,13 +259,17 @@ fn add(to: &mut [StepCount], from: &[StepCount]) {
     }
 }
 
-/// A launch in which nothing changes any more.
-fn hung(state: &LaunchState<'_>, block: Option<&Block>) -> Finding {
-    let (at, place, thread) = block.map_or(([0; 3], String::new(), [0; 3]), |block| block.whereabouts(state));
+/// A launch in which nothing changes any more; so many of its blocks have not started.
+fn hung(state: &LaunchState<'_>, block: &Block, what: &str, unstarted: u64) -> Finding {
+    let (at, place, thread) = block.whereabouts(state);
+    let full = match unstarted {
+        0 => String::new(),
+        count => format!(" ({count} blocks have not started: the device is full)"),
+    };
     Finding {
         check: Check::Deadlock,
         error: DeviceError::LaunchTimeout,
-        what: format!("the launch hangs: {ENDLESS} instructions of its warps have changed no memory"),
+        what: format!("the launch hangs: {what}{full}"),
         kernel: state.kernel.name.clone(),
         place,
         other_place: String::new(),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `grid` | a launch: blocks over worker threads, time slices, deadlocks, what comes out |
 //! | `block`, `barriers`, `cluster` | the warps of a block and what they wait at |
-//! | `warp` | lanes that part and meet |
+//! | `warp`, `watch` | lanes that part and meet; lanes that only wait |
 //! | `calls` | recursion and calls through pointers |
 //! | `context` | what an instruction sees |
 //! | `registers`, `simd` | 32 lanes a register, loops over them |
@@ -34,5 +34,6 @@ pub mod shadow;
 pub mod simd;
 pub mod traffic;
 pub mod warp;
+mod watch;
 
 pub use grid::{Launch, Outcome, Touched, run};

@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 /// All registers of a warp.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Registers {
     /// Predicates: bit i is lane i.
     pub predicates: Vec<u32>,

@@ -157,7 +157,7 @@ impl Context<'_> {
             changed |= allocation.store_run(start, bytes, whole, element);
         }
         if changed != 0 {
-            launch.progress.fetch_add(1, Ordering::Relaxed);
+            launch.progress.fetch_add(1, Ordering::Release);
         }
         self.count_run(first, whole);
         true
@@ -254,6 +254,7 @@ impl Context<'_> {
             return false;
         }
         self.block.shared_written[words].fill(15);
+        self.block.changes += 1;
         let memory = &mut self.block.shared[first..end];
         for (index, element) in from.iter().enumerate() {
             let start = bytes as usize * index;

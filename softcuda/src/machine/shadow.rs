@@ -364,3 +364,46 @@ impl Tracking {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread(number: usize) -> Stamp {
+        Stamp::new(0, number, 1, false)
+    }
+
+    #[test]
+    fn neighbouring_bytes_are_nobody_elses() {
+        let records = Records::new(2);
+        for byte in 0..4 {
+            assert!(records.write(1, thread(byte).on(1 << byte), 7, false, |_| false).is_none());
+        }
+        for byte in 0..4 {
+            assert!(records.read(1, thread(byte).on(1 << byte), 8, |_| false).is_none());
+        }
+        let conflict = records.write(1, thread(64).on(1 << 2), 9, false, |_| false).unwrap();
+        assert_eq!((conflict.earlier.thread(), conflict.place, conflict.wrote), (2, 7, true));
+        assert_eq!(records.place(1, true), Some(9));
+    }
+
+    #[test]
+    fn parts_and_whole_words_are_compared() {
+        let records = Records::new(1);
+        assert!(records.write(0, thread(0).on(15), 1, false, |_| false).is_none());
+        let conflict = records.read(0, thread(1).on(0b1100), 2, |_| false).unwrap();
+        assert_eq!((conflict.earlier.thread(), conflict.place, conflict.wrote), (0, 1, true));
+        // Thread 1 is known to have read by now, and thread 0 is not.
+        let known = |earlier: Stamp| earlier.thread() == 1;
+        assert_eq!(records.write(0, thread(2).on(15), 3, false, known).unwrap().earlier.thread(), 0);
+        assert!(records.write(0, thread(2).on(15), 3, false, known).is_none(), "told once");
+    }
+
+    #[test]
+    fn short_ways_leave_words_in_parts_to_the_long_one() {
+        let records = Records::new(32);
+        assert!(records.write(0, thread(0).on(1), 1, false, |_| false).is_none());
+        assert!(!records.read_run(0, 1, thread(0).on(15), 2));
+        assert!(!records.write_run(0, 1, thread(0).on(15), 2));
+    }
+}

@@ -10,7 +10,7 @@ use crate::checks::{Check, DeviceError, Finding};
 use crate::program::{Gather, Step};
 
 /// Instructions after which another split of the warp gets a turn.
-const PATIENCE: u32 = 20_000;
+pub(super) const PATIENCE: u32 = 20_000;
 /// Instructions that an attempt to go on costs.
 const WAITING: u64 = 100;
 
@@ -45,9 +45,9 @@ pub struct Warp {
     /// Its lanes, but for those that have ended.
     pub splits: Vec<Split>,
     /// Instructions that the present split may still execute before others get a turn.
-    turn: u32,
+    pub(super) turn: u32,
     /// The split that has the turn, by its lowest lane, when it is not the one furthest behind.
-    favoured: Option<u32>,
+    pub(super) favoured: Option<u32>,
 }
 
 /// Why a warp stopped running.
@@ -80,7 +80,7 @@ impl Warp {
     }
 
     /// Joins splits at the same step; those that wait for lanes look again whenever one has joined.
-    fn merge(&mut self) {
+    pub(super) fn merge(&mut self) {
         let mut at = 0;
         while at < self.splits.len() {
             let mut other = at + 1;
