@@ -308,7 +308,11 @@ impl Work {
             Work::Fill(fill) => {
                 let pattern = &fill.value.to_le_bytes()[..fill.element as usize];
                 let rows = (0..fill.rows).map(|row| fill.to + row * fill.pitch);
-                findings.extend(rows.filter_map(|to| memory.fill(to, pattern, fill.width).err()).next());
+                findings.extend(
+                    rows.filter_map(|to| memory.fill(to, pattern, fill.width).err())
+                        .map(|finding| *finding)
+                        .next(),
+                );
             }
             _ => {}
         }

@@ -249,7 +249,9 @@ fn wmma_aligned(
     let lane = context.mask.trailing_zeros() as usize & 31;
     let bytes = stride * u64::from(transfer.fragment.format.bits()) / 8;
     let alignment = transfer.alignment();
-    if base[lane] % u64::from(alignment.min(32)) == 0 && bytes % u64::from(STRIDE_BYTES) == 0 {
+    if base[lane].is_multiple_of(u64::from(alignment.min(32)))
+        && bytes.is_multiple_of(u64::from(STRIDE_BYTES))
+    {
         return Ok(());
     }
     let mut finding = context.outside(lane, "moves a fragment of", Space::Global, base, alignment);

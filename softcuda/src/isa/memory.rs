@@ -151,11 +151,11 @@ fn load(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
     let bytes = ty.bytes();
     // A narrow signed value fills its register with its sign.
     let signed = matches!(ty, Type::Signed(bits) if bits < 64);
-    match slots.as_slice() {
-        &[slot] => one::<1>(lowerer, name, work, place, space, bytes, how, [slot], signed),
-        &[a, b] => one::<2>(lowerer, name, work, place, space, bytes, how, [a, b], signed),
-        &[a, b, c, d] => one::<4>(lowerer, name, work, place, space, bytes, how, [a, b, c, d], signed),
-        &[a, b, c, d, e, f, g, h] => {
+    match *slots.as_slice() {
+        [slot] => one::<1>(lowerer, name, work, place, space, bytes, how, [slot], signed),
+        [a, b] => one::<2>(lowerer, name, work, place, space, bytes, how, [a, b], signed),
+        [a, b, c, d] => one::<4>(lowerer, name, work, place, space, bytes, how, [a, b, c, d], signed),
+        [a, b, c, d, e, f, g, h] => {
             one::<8>(lowerer, name, work, place, space, bytes, how, [a, b, c, d, e, f, g, h], signed);
         }
         _ => return Err(format!("unsupported instruction `{name}`")),
@@ -207,11 +207,11 @@ fn store(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
     let how = how(instruction);
     let name = instruction.full_name();
     let bytes = ty.bytes();
-    match slots.as_slice() {
-        &[slot] => put::<1>(lowerer, name, work, place, space, bytes, how, [slot]),
-        &[a, b] => put::<2>(lowerer, name, work, place, space, bytes, how, [a, b]),
-        &[a, b, c, d] => put::<4>(lowerer, name, work, place, space, bytes, how, [a, b, c, d]),
-        &[a, b, c, d, e, f, g, h] => {
+    match *slots.as_slice() {
+        [slot] => put::<1>(lowerer, name, work, place, space, bytes, how, [slot]),
+        [a, b] => put::<2>(lowerer, name, work, place, space, bytes, how, [a, b]),
+        [a, b, c, d] => put::<4>(lowerer, name, work, place, space, bytes, how, [a, b, c, d]),
+        [a, b, c, d, e, f, g, h] => {
             put::<8>(lowerer, name, work, place, space, bytes, how, [a, b, c, d, e, f, g, h])
         }
         _ => return Err(format!("unsupported instruction `{name}`")),

@@ -26,6 +26,7 @@ pub struct How {
 pub type Checked = Result<(), Box<Finding>>;
 
 /// Least and greatest of the lanes of a mask, and the bits in which any is odd.
+#[allow(clippy::needless_range_loop)] // a loop that vectorises
 #[inline(always)]
 fn span(addresses: &[u64; 32], mask: u32) -> (u64, u64, u64) {
     let (mut low, mut high, mut bits) = (u64::MAX, 0, 0);
@@ -229,7 +230,7 @@ impl Context<'_> {
         bytes: u32,
         mask: u32,
     ) -> Box<Finding> {
-        let odd = lanes(mask).find(|&lane| addresses[lane] % u64::from(bytes) != 0);
+        let odd = lanes(mask).find(|&lane| !addresses[lane].is_multiple_of(u64::from(bytes)));
         let lane = odd.unwrap_or(mask.trailing_zeros() as usize);
         let mut finding = self.outside(lane, verb, space, addresses, bytes);
         finding.error = DeviceError::MisalignedAddress;

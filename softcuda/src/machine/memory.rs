@@ -238,7 +238,7 @@ impl Allocation {
                     == 15
             }
             _ => {
-                let mask = ((1u32 << bytes) - 1 << (offset % 4)) as u8;
+                let mask = (((1u32 << bytes) - 1) << (offset % 4)) as u8;
                 self.shadow(word).load(Ordering::Relaxed) & mask == mask
             }
         }
@@ -255,7 +255,7 @@ impl Allocation {
                 self.shadow(word + 1).store(15, Ordering::Relaxed);
             }
             _ => {
-                let mask = ((1u32 << bytes) - 1 << (offset % 4)) as u8;
+                let mask = (((1u32 << bytes) - 1) << (offset % 4)) as u8;
                 if self.shadow(word).load(Ordering::Relaxed) & mask != mask {
                     self.shadow(word).fetch_or(mask, Ordering::Relaxed);
                 }
@@ -269,7 +269,7 @@ impl Allocation {
         while at < end {
             let word = at / 4;
             let stop = end.min(word * 4 + 4);
-            let mask = ((1u32 << (stop - at)) - 1 << (at % 4)) as u8;
+            let mask = (((1u32 << (stop - at)) - 1) << (at % 4)) as u8;
             match (mask, written) {
                 (15, _) => self.shadow(word).store(if written { 15 } else { 0 }, Ordering::Relaxed),
                 (_, true) => _ = self.shadow(word).fetch_or(mask, Ordering::Relaxed),
@@ -469,19 +469,21 @@ impl Memory {
     }
 
     /// A range that must lie in one live allocation.
-    fn range(&self, address: u64, bytes: u64, what: &str) -> Result<(Arc<Allocation>, u64), Finding> {
+    fn range(&self, address: u64, bytes: u64, what: &str) -> Result<(Arc<Allocation>, u64), Box<Finding>> {
         let allocation = self.holding(address).filter(|allocation| bytes <= allocation.end() - address);
-        allocation.map(|allocation| (allocation.clone(), address - allocation.base)).ok_or_else(|| Finding {
-            check: Check::Memory,
-            error: DeviceError::IllegalAddress,
-            what: format!("{what} of {bytes} bytes at {address:#x}"),
-            kernel: String::new(),
-            place: String::new(),
-            other_place: String::new(),
-            block: None,
-            thread: None,
-            address: Some(address),
-            allocation: self.describe(address, bytes),
+        allocation.map(|allocation| (allocation.clone(), address - allocation.base)).ok_or_else(|| {
+            Box::new(Finding {
+                check: Check::Memory,
+                error: DeviceError::IllegalAddress,
+                what: format!("{what} of {bytes} bytes at {address:#x}"),
+                kernel: String::new(),
+                place: String::new(),
+                other_place: String::new(),
+                block: None,
+                thread: None,
+                address: Some(address),
+                allocation: self.describe(address, bytes),
+            })
         })
     }
 
@@ -489,7 +491,7 @@ impl Memory {
     ///
     /// # Errors
     /// A [`Finding`] if the range is not inside one live allocation.
-    pub fn write(&self, to: u64, bytes: &[u8]) -> Result<(), Finding> {
+    pub fn write(&self, to: u64, bytes: &[u8]) -> Result<(), Box<Finding>> {
         let (allocation, offset) = self.range(to, bytes.len() as u64, "a copy to the device")?;
         allocation.write_bytes(offset, bytes);
         allocation.mark_range(offset, bytes.len() as u64, true);
@@ -500,13 +502,13 @@ impl Memory {
     ///
     /// # Errors
     /// A [`Finding`] if the range is not inside one live allocation, or holds bytes that nothing has written.
-    pub fn read(&self, from: u64, into: &mut [u8], checks: Checks) -> Result<(), Finding> {
+    pub fn read(&self, from: u64, into: &mut [u8], checks: Checks) -> Result<(), Box<Finding>> {
         let bytes = into.len() as u64;
         let (allocation, offset) = self.range(from, bytes, "a copy to the host")?;
         allocation.read_bytes(offset, into);
         match allocation.first_unwritten(offset, bytes).filter(|_| checks.has(Check::Init)) {
             None => Ok(()),
-            Some(at) => Err(Finding {
+            Some(at) => Err(Box::new(Finding {
                 check: Check::Init,
                 error: DeviceError::LaunchFailed,
                 what: format!(
@@ -522,7 +524,7 @@ impl Memory {
                     "the first such byte is {at} bytes into {} of {} bytes",
                     allocation.name, allocation.bytes
                 ),
-            }),
+            })),
         }
     }
 
@@ -530,7 +532,7 @@ impl Memory {
     ///
     /// # Errors
     /// A [`Finding`] if a range is not inside one live allocation.
-    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Finding> {
+    pub fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<(), Box<Finding>> {
         let (source, from) = self.range(from, bytes, "a copy on the device from")?;
         let (target, to) = self.range(to, bytes, "a copy on the device to")?;
         let mut buffer = vec![0; bytes as usize];
@@ -556,7 +558,7 @@ impl Memory {
     ///
     /// # Errors
     /// A [`Finding`] if the range is not inside one live allocation.
-    pub fn fill(&self, to: u64, pattern: &[u8], count: u64) -> Result<(), Finding> {
+    pub fn fill(&self, to: u64, pattern: &[u8], count: u64) -> Result<(), Box<Finding>> {
         let bytes = count * pattern.len() as u64;
         let (allocation, offset) = self.range(to, bytes, "a memset")?;
         let chunk: Vec<u8> = pattern.iter().copied().cycle().take(pattern.len() * 4096).collect();

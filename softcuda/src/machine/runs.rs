@@ -14,9 +14,14 @@ use crate::checks::Check;
 
 /// Whether all lanes access `bytes` each, one behind the other, words at their alignment.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // a loop that vectorises
 pub fn is_run(addresses: &[u64; 32], mask: u32, bytes: u32) -> bool {
     let first = addresses[0];
-    if mask != u32::MAX || bytes % 4 != 0 || first % u64::from(bytes) != 0 || first > u64::MAX - 4096 {
+    if mask != u32::MAX
+        || !bytes.is_multiple_of(4)
+        || !first.is_multiple_of(u64::from(bytes))
+        || first > u64::MAX - 4096
+    {
         return false;
     }
     vectorised(
