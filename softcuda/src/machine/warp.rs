@@ -2,7 +2,7 @@
 //!
 //! Lanes at the same step form a split. The split that is furthest behind runs (which makes lanes meet at the end of
 //! branches and loops, as compilers lay out code); splits that reach the same step become one. A split that others starve
-//! gets a turn after [`PATIENCE`] instructions, so that lanes may wait for each other.
+//! gets a turn after 20,000 instructions, so that lanes may wait for each other.
 
 use super::context::{Arrival, BlockState, Context, Flow, LaunchState, WarpState};
 use super::registers::{Registers, lanes};
