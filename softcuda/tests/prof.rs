@@ -119,3 +119,46 @@ fn every_error_is_one_clear_line() {
     }
     assert_eq!(prof(&[]).status.code(), Some(2));
 }
+
+/// What `cargo test` has built of `examples/`.
+fn example(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples").join(name)
+}
+
+#[test]
+fn an_ordinary_program_runs_and_its_counts_are_shown() {
+    let program = example("three_transposes");
+    let json = file("three_transposes.jsonl", "");
+    let arguments = ["--device", "t4", "--output", json.to_str().unwrap(), program.to_str().unwrap()];
+    // The module is for sm_80: a T4 has to refuse it.
+    let refused = prof(&arguments);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(
+        err(&refused).contains("the module is for sm_80, and Tesla T4 has compute capability 7.5"),
+        "{}",
+        err(&refused)
+    );
+
+    let output = prof(&["--device", "h100", "--output", json.to_str().unwrap(), program.to_str().unwrap()]);
+    let text = out(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(text.lines().next(), Some("NVIDIA H100 80GB HBM3"));
+    assert_eq!(text.matches(": right, ").count(), 3, "{text}");
+    assert!(text.contains("6 launches of 3 kernels"), "{text}");
+    let launches =
+        softcuda::model::profile::read_json_lines(&std::fs::read_to_string(json).unwrap()).unwrap();
+    // 512 x 384 singles: 24,576 sectors each way. A column of the unpadded tile lies in one bank: each warp's load from it has
+    // 31 conflicts. Written in columns, each single is in a sector of its own.
+    let of = |kernel: &str| {
+        let mut found =
+            launches.iter().filter(|launch| launch.kernel == kernel).map(|launch| &launch.counters);
+        let first = found.next().unwrap();
+        assert!(found.all(|other| other == first), "{kernel}: the graph's launch differs");
+        first
+    };
+    assert_eq!(of("transpose_padded").shared_conflicts, 0);
+    assert_eq!(of("transpose_conflicts").shared_conflicts, 512 * 384 / 32 * 31);
+    assert_eq!(of("transpose_padded").global_store_sectors, 24_576);
+    assert_eq!(of("transpose_naive").global_store_sectors, 512 * 384);
+    assert_eq!(of("transpose_naive").unique_sectors_written, 24_576);
+}
