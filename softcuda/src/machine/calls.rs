@@ -46,7 +46,7 @@ pub struct Routine {
 }
 
 /// What a call leaves for its return.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
     /// Which function is active.
     routine: usize,
@@ -58,7 +58,7 @@ pub struct Frame {
     saved: Option<Saved>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Saved {
     predicates: Vec<bool>,
     narrow: Vec<u32>,
@@ -67,7 +67,7 @@ struct Saved {
 }
 
 /// Bytes of local memory, and which of them have been written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Bytes(Vec<u8>, Vec<bool>);
 
 /// What is passed.

@@ -1,12 +1,21 @@
 //! Whether a warp only waits: its lanes come back to the same step with the same registers, and nothing that could change
 //! memory has done so. Then nothing but another warp can free them.
 
+use super::calls::Frame;
 use super::context::{BlockState, LaunchState};
+use super::registers::Registers;
 use super::warp::{PATIENCE, Split, Stop, Wait, Warp};
 use crate::program::Step;
 
 /// Instructions for which lanes are watched: loops up to half as long are recognised.
 const WATCHED: u32 = 1 << 12;
+
+/// What decides what lanes do next, besides their step.
+struct Held {
+    registers: Registers,
+    local: Vec<u8>,
+    calls: Vec<Vec<Frame>>,
+}
 
 impl Warp {
     /// Runs the lanes that do not wait at a barrier for a while. Whether all of them repeat themselves, and why the warp
@@ -44,7 +53,7 @@ impl Warp {
         let whose = |warp: &Warp| warp.splits.iter().find(|split| split.mask >> lane & 1 != 0).copied();
         let Some(start) = whose(self) else { return Ok(false) };
         // Compared with a state that is taken anew ever more rarely (Brent's way to find cycles).
-        let mut saved = (start.pc, self.registers.clone(), self.state.local.clone());
+        let mut saved = (start.pc, self.held());
         for count in 1..=WATCHED {
             (self.favoured, self.turn) = (Some(lane), u32::MAX);
             match self.run(block, launch, steps, &mut 1) {
@@ -52,13 +61,23 @@ impl Warp {
                 stop => return Err(stop),
             }
             let Some(now) = whose(self).filter(|now| now.mask == start.mask) else { return Ok(false) };
-            if now.pc == saved.0 && self.registers == saved.1 && self.state.local == saved.2 {
+            if now.pc == saved.0 && self.holds(&saved.1) {
                 return Ok(true);
             }
             if count.is_power_of_two() {
-                saved = (now.pc, self.registers.clone(), self.state.local.clone());
+                saved = (now.pc, self.held());
             }
         }
         Ok(false)
+    }
+
+    fn held(&self) -> Held {
+        let (local, calls) = (self.state.local.clone(), self.state.calls.clone());
+        Held { registers: self.registers.clone(), local, calls }
+    }
+
+    fn holds(&self, held: &Held) -> bool {
+        let state = &self.state;
+        self.registers == held.registers && state.local == held.local && state.calls == held.calls
     }
 }
