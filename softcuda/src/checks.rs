@@ -25,11 +25,13 @@ pub enum Check {
     Host,
     /// Threads that wait for what cannot come.
     Deadlock,
+    /// What a kernel itself stops for: `trap`, a failed assertion. Always on.
+    Trap,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 10] = [
+    pub const ALL: [Check; 11] = [
         Check::Memory,
         Check::Init,
         Check::Race,
@@ -40,6 +42,7 @@ impl Check {
         Check::Stream,
         Check::Host,
         Check::Deadlock,
+        Check::Trap,
     ];
 
     /// Its name in `SOFTCUDA_CHECKS` and in reports.
@@ -55,6 +58,7 @@ impl Check {
             Check::Stream => "stream",
             Check::Host => "host",
             Check::Deadlock => "deadlock",
+            Check::Trap => "trap",
         }
     }
 }

@@ -128,7 +128,8 @@ fn wanted(name: &str) -> &'static [Check] {
         "synccheck_barrier_count" | "deadlock_barriers" => &[Check::Sync, Check::Deadlock],
         "async_no_barrier" | "async_barrier_first" => &[Check::Async, Check::Race],
         _ => match name.split('_').next() {
-            Some("memcheck" | "trap") => &[Check::Memory],
+            Some("memcheck") => &[Check::Memory],
+            Some("trap") => &[Check::Trap],
             Some("initcheck") => &[Check::Init],
             Some("racecheck") => &[Check::Race],
             Some("synccheck") => &[Check::Sync],

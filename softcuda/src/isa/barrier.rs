@@ -178,7 +178,7 @@ fn trap(lowerer: &mut Lowerer<'_>, instruction: &Instruction) {
     let action: Action = Box::new(move |context: &mut Context<'_>| {
         let lane = context.mask.trailing_zeros() as usize & 31;
         let what = format!("the thread executes {name}");
-        Flow::Fault(context.finding(lane, Check::Memory, DeviceError::LaunchFailed, what))
+        Flow::Fault(context.finding(lane, Check::Trap, DeviceError::LaunchFailed, what))
     });
     lowerer.emit_plain(instruction, Class::Control, action);
 }

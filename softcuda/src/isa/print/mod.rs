@@ -146,7 +146,7 @@ fn assertion(lowerer: &mut Lowerer<'_>, instruction: &Instruction, arguments: &[
     let action: Action = Box::new(move |context: &mut Context<'_>| {
         let lane = context.mask.trailing_zeros() as usize & 31;
         match assertion_text(context, lane, texts, line) {
-            Ok(what) => Flow::Fault(context.finding(lane, Check::Memory, DeviceError::Assert, what)),
+            Ok(what) => Flow::Fault(context.finding(lane, Check::Trap, DeviceError::Assert, what)),
             Err(fault) => Flow::Fault(fault),
         }
     });
