@@ -588,6 +588,27 @@ impl Memory {
     }
 }
 
+/// Whether all bytes are one value.
+#[inline(always)]
+pub fn all_are(bytes: &[AtomicU8], value: u8) -> bool {
+    // SAFETY: eight atomic bytes at a multiple of 8 are an atomic word, and nothing but relaxed atomics touches them.
+    let (head, words, tail) = unsafe { bytes.align_to::<AtomicU64>() };
+    let wide = u64::from_ne_bytes([value; 8]);
+    let different = words.iter().fold(0, |different, word| different | (word.load(Ordering::Relaxed) ^ wide));
+    let narrow = |bytes: &[AtomicU8]| bytes.iter().all(|byte| byte.load(Ordering::Relaxed) == value);
+    different == 0 && narrow(head) && narrow(tail)
+}
+
+/// Sets all bytes.
+#[inline(always)]
+pub fn fill(bytes: &[AtomicU8], value: u8) {
+    // SAFETY: as in `all_are`.
+    let (head, words, tail) = unsafe { bytes.align_to::<AtomicU64>() };
+    let wide = u64::from_ne_bytes([value; 8]);
+    words.iter().for_each(|word| word.store(wide, Ordering::Relaxed));
+    head.iter().chain(tail).for_each(|byte| byte.store(value, Ordering::Relaxed));
+}
+
 /// Zeros that cost nothing until they are touched.
 pub fn zeroed_bytes(count: usize) -> Box<[AtomicU8]> {
     let plain = vec![0u8; count].into_boxed_slice();

@@ -3,11 +3,11 @@
 //! Each function here either does the whole access, checks and counts included, and says so, or changes nothing that the
 //! long way in [`super::access`] would not change as well, and leaves the access to that.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::access::How;
 use super::context::Context;
-use super::memory::Kind;
+use super::memory::{Kind, all_are, fill};
 use super::shadow::Stamp;
 use super::simd::vectorised;
 use crate::checks::Check;
@@ -34,17 +34,6 @@ pub fn is_run(addresses: &[u64; 32], mask: u32, bytes: u32) -> bool {
             different == 0
         },
     )
-}
-
-/// Whether all bytes are one value.
-#[inline(always)]
-fn all_are(bytes: &[AtomicU8], value: u8) -> bool {
-    bytes.iter().fold(0, |different, byte| different | (byte.load(Ordering::Relaxed) ^ value)) == 0
-}
-
-#[inline(always)]
-fn fill(bytes: &[AtomicU8], value: u8) {
-    bytes.iter().for_each(|byte| byte.store(value, Ordering::Relaxed));
 }
 
 impl Context<'_> {
@@ -106,7 +95,7 @@ impl Context<'_> {
             {
                 return false;
             }
-            if read.iter().any(|flag| flag.load(Ordering::Relaxed) == 0) {
+            if !all_are(read, 1) && read.iter().any(|flag| flag.load(Ordering::Relaxed) == 0) {
                 read.iter().for_each(|flag| {
                     if flag.load(Ordering::Relaxed) == 0 {
                         flag.store(1, Ordering::Relaxed);
@@ -146,7 +135,8 @@ impl Context<'_> {
         }
         let words = (offset / 4) as usize..(offset / 4) as usize + 8 * whole as usize;
         let tracking = launch.tracking(region);
-        if tracking.read[words.clone()].iter().any(|flag| flag.load(Ordering::Relaxed) == 3) {
+        let read = &tracking.read[words.clone()];
+        if !all_are(read, 0) && read.iter().any(|flag| flag.load(Ordering::Relaxed) == 3) {
             return false;
         }
         if self.checks(Check::Race)
