@@ -104,7 +104,7 @@ impl Module {
                 }
                 Space::Shared => {
                     let at = align(variables.shared_bytes, variable.align);
-                    variables.shared_bytes = at + bytes;
+                    variables.shared_bytes = at.saturating_add(bytes);
                     variables.symbols.insert(variable.name.clone(), Symbol::Variable(Space::Shared, at));
                 }
                 Space::Global | Space::Const => {
@@ -146,6 +146,9 @@ impl Module {
     ) -> Result<(), LoadError> {
         for variable in &module.variables {
             let Some(&(address, bytes)) = self.globals.get(&variable.name) else { continue };
+            if variable.init.is_empty() && variable.relocations.is_empty() {
+                continue;
+            }
             let mut image = vec![0u8; bytes as usize];
             let length = variable.init.len().min(image.len());
             image[..length].copy_from_slice(&variable.init[..length]);

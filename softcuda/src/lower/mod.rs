@@ -99,10 +99,17 @@ pub struct Variables {
     pub constant_bytes: u64,
 }
 
-/// Rounds up to a multiple of a power of two.
+/// Rounds up to a multiple of a power of two; what is too large for anything stays so.
 pub fn align(offset: u64, align: u32) -> u64 {
-    offset.next_multiple_of(u64::from(align.max(1)))
+    offset.checked_next_multiple_of(u64::from(align.max(1))).unwrap_or(u64::MAX)
 }
+
+/// Bytes of local memory that a thread can have (programming guide, "Technical Specifications").
+const LOCAL_LIMIT: u64 = 512 << 10;
+/// Bytes of parameters that a kernel can have (PTX ISA, `.param`; CUDA 12.1).
+const PARAMETER_LIMIT: u64 = 32_764;
+/// Bytes of shared memory that can be addressed; devices have less, and refuse the launch.
+const SHARED_LIMIT: u64 = 1 << 31;
 
 /// Lowers an entry. What cannot be lowered gives a kernel that says so when it is launched.
 pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variables) -> Kernel {
@@ -114,7 +121,7 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         let bytes = parameter.bytes.unwrap_or(0);
         parameters.push(Parameter { offset: offset as u32, bytes: bytes as u32, align: parameter.align });
         scope.insert(parameter.name.clone(), Symbol::Variable(Space::Param, offset));
-        offset += bytes;
+        offset = offset.saturating_add(bytes);
     }
     let mut lowerer = Lowerer {
         module,
@@ -153,6 +160,18 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         _ => lowerer.function(function),
     };
     let registers = estimate(&lowerer.layout, function);
+    let local_bytes = align(lowerer.local_bytes, 16);
+    let too_large = |what, bytes, limit| {
+        Err(format!("the kernel has {bytes} bytes of {what}, at most {limit} are possible"))
+    };
+    let result = result.and_then(|()| match () {
+        () if local_bytes > LOCAL_LIMIT => too_large("local memory a thread", local_bytes, LOCAL_LIMIT),
+        () if offset > PARAMETER_LIMIT => too_large("parameters", offset, PARAMETER_LIMIT),
+        () if lowerer.shared_bytes > SHARED_LIMIT => {
+            too_large("shared memory", lowerer.shared_bytes, SHARED_LIMIT)
+        }
+        () => Ok(()),
+    });
     let steps = match result {
         Ok(()) => Ok(lowerer.steps),
         Err(message) => {
@@ -164,7 +183,7 @@ pub fn kernel(module: &ast::Module, function: &ast::Function, variables: &Variab
         parameters,
         parameter_bytes: offset as u32,
         shared_bytes: lowerer.shared_bytes as u32,
-        local_bytes: align(lowerer.local_bytes, 16) as u32,
+        local_bytes: local_bytes as u32,
         constant_bytes: variables.constant_bytes as u32,
         max_threads: function.max_threads,
         required_threads: function.required_threads,
@@ -204,7 +223,7 @@ impl<'a> Lowerer<'a> {
                 ast::Statement::Variable(variable) if variable.space == Space::Shared => {
                     let at = align(self.shared_bytes, variable.align);
                     self.shared.insert((variable.position.ptx_line, variable.name.clone()), at);
-                    self.shared_bytes = at + variable.bytes.unwrap_or(0);
+                    self.shared_bytes = at.saturating_add(variable.bytes.unwrap_or(0));
                 }
                 ast::Statement::Instruction(instruction) if instruction.opcode == "call" => {
                     for operand in &instruction.operands {
@@ -254,8 +273,8 @@ impl<'a> Lowerer<'a> {
     pub(crate) fn local(&mut self, bytes: u64, alignment: u32) -> u64 {
         // A red zone between variables.
         let zone = if self.local_bytes == 0 { 0 } else { 16 };
-        let offset = align(self.local_bytes + zone, alignment);
-        self.local_bytes = offset + bytes;
+        let offset = align(self.local_bytes.saturating_add(zone), alignment);
+        self.local_bytes = offset.saturating_add(bytes);
         self.local_sizes.insert(offset, bytes);
         offset
     }
