@@ -48,6 +48,17 @@ fn class(space: Space, load: bool) -> Class {
     }
 }
 
+/// What is accessed, and how.
+#[derive(Clone, Copy)]
+struct Access {
+    place: Place,
+    space: Space,
+    /// Bytes of an element.
+    bytes: u32,
+    how: How,
+    class: Class,
+}
+
 /// A register that a load fills or a store empties.
 #[derive(Clone, Copy)]
 enum Slot {
@@ -145,36 +156,31 @@ fn load(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
     let slots =
         parts.into_iter().map(|part| Slot::of(lowerer, part)).collect::<Result<Vec<Slot>, String>>()?;
     let (place, space) = lowerer.place(from, space(instruction)?)?;
-    let work = Work::of(class(space, true));
-    let how = how(instruction);
+    let access = Access { place, space, bytes: ty.bytes(), how: how(instruction), class: class(space, true) };
     let name = instruction.full_name();
-    let bytes = ty.bytes();
     // A narrow signed value fills its register with its sign.
     let signed = matches!(ty, Type::Signed(bits) if bits < 64);
     match *slots.as_slice() {
-        [slot] => one::<1>(lowerer, name, work, place, space, bytes, how, [slot], signed),
-        [a, b] => one::<2>(lowerer, name, work, place, space, bytes, how, [a, b], signed),
-        [a, b, c, d] => one::<4>(lowerer, name, work, place, space, bytes, how, [a, b, c, d], signed),
+        [slot] => one::<1>(lowerer, name, access, [slot], signed),
+        [a, b] => one::<2>(lowerer, name, access, [a, b], signed),
+        [a, b, c, d] => one::<4>(lowerer, name, access, [a, b, c, d], signed),
         [a, b, c, d, e, f, g, h] => {
-            one::<8>(lowerer, name, work, place, space, bytes, how, [a, b, c, d, e, f, g, h], signed);
+            one::<8>(lowerer, name, access, [a, b, c, d, e, f, g, h], signed);
         }
         _ => return Err(format!("unsupported instruction `{name}`")),
     }
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
+/// The step of a load.
 fn one<const N: usize>(
     lowerer: &mut Lowerer<'_>,
     name: String,
-    work: Work,
-    place: Place,
-    space: Space,
-    bytes: u32,
-    how: How,
+    access: Access,
     slots: [Slot; N],
     signed: bool,
 ) {
+    let Access { place, space, bytes, how, class } = access;
     let action = Box::new(move |context: &mut Context<'_>| {
         let addresses = place.addresses(context);
         let mut values = [[0; 32]; N];
@@ -190,7 +196,7 @@ fn one<const N: usize>(
         }
         Flow::Next
     });
-    lowerer.emit(name, work, Gather::None, action);
+    lowerer.emit(name, Work::of(class), Gather::None, action);
 }
 
 fn store(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
@@ -203,33 +209,22 @@ fn store(lowerer: &mut Lowerer<'_>, instruction: &Instruction) -> Lowered {
         .map(|part| Slot::source(lowerer, part, ty))
         .collect::<Result<Vec<Slot>, String>>()?;
     let (place, space) = lowerer.place(to, space(instruction)?)?;
-    let work = Work::of(class(space, false));
-    let how = how(instruction);
+    let access =
+        Access { place, space, bytes: ty.bytes(), how: how(instruction), class: class(space, false) };
     let name = instruction.full_name();
-    let bytes = ty.bytes();
     match *slots.as_slice() {
-        [slot] => put::<1>(lowerer, name, work, place, space, bytes, how, [slot]),
-        [a, b] => put::<2>(lowerer, name, work, place, space, bytes, how, [a, b]),
-        [a, b, c, d] => put::<4>(lowerer, name, work, place, space, bytes, how, [a, b, c, d]),
-        [a, b, c, d, e, f, g, h] => {
-            put::<8>(lowerer, name, work, place, space, bytes, how, [a, b, c, d, e, f, g, h])
-        }
+        [slot] => put::<1>(lowerer, name, access, [slot]),
+        [a, b] => put::<2>(lowerer, name, access, [a, b]),
+        [a, b, c, d] => put::<4>(lowerer, name, access, [a, b, c, d]),
+        [a, b, c, d, e, f, g, h] => put::<8>(lowerer, name, access, [a, b, c, d, e, f, g, h]),
         _ => return Err(format!("unsupported instruction `{name}`")),
     }
     Ok(())
 }
 
-#[allow(clippy::too_many_arguments)]
-fn put<const N: usize>(
-    lowerer: &mut Lowerer<'_>,
-    name: String,
-    work: Work,
-    place: Place,
-    space: Space,
-    bytes: u32,
-    how: How,
-    slots: [Slot; N],
-) {
+/// The step of a store.
+fn put<const N: usize>(lowerer: &mut Lowerer<'_>, name: String, access: Access, slots: [Slot; N]) {
+    let Access { place, space, bytes, how, class } = access;
     let keep = if bytes == 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
     let action = Box::new(move |context: &mut Context<'_>| {
         let addresses = place.addresses(context);
@@ -242,5 +237,5 @@ fn put<const N: usize>(
             Err(fault) => Flow::Fault(fault),
         }
     });
-    lowerer.emit(name, work, Gather::None, action);
+    lowerer.emit(name, Work::of(class), Gather::None, action);
 }

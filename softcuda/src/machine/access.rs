@@ -521,18 +521,23 @@ impl Context<'_> {
     /// # Errors
     /// What is outside or not aligned.
     pub fn check_shared(&mut self, verb: &str, addresses: &[u64; 32], bytes: u32) -> Checked {
+        self.check_inside(Space::Shared, verb, addresses, bytes, self.launch.shared_bytes)?;
+        self.count_passes(addresses, bytes);
+        Ok(())
+    }
+
+    /// Bounds and alignment of accesses to a space that ends at `end`.
+    fn check_inside(&self, space: Space, verb: &str, addresses: &[u64; 32], bytes: u32, end: u32) -> Checked {
         let (_, high, bits) = span(addresses, self.mask);
         if bits & u64::from(bytes - 1) != 0 {
-            return Err(self.misaligned(verb, Space::Shared, addresses, bytes, self.mask));
+            return Err(self.misaligned(verb, space, addresses, bytes, self.mask));
         }
-        let end = u64::from(self.launch.shared_bytes);
-        if high.checked_add(u64::from(bytes)).is_none_or(|last| last > end) {
-            let outside =
-                |&lane: &usize| addresses[lane].checked_add(u64::from(bytes)).is_none_or(|last| last > end);
-            let lane = lanes(self.mask).find(outside).unwrap_or(0);
-            return Err(self.outside(lane, verb, Space::Shared, addresses, bytes));
+        let is_outside =
+            |address: u64| address.checked_add(u64::from(bytes)).is_none_or(|last| last > u64::from(end));
+        if is_outside(high) {
+            let lane = lanes(self.mask).find(|&lane| is_outside(addresses[lane])).unwrap_or(0);
+            return Err(self.outside(lane, verb, space, addresses, bytes));
         }
-        self.count_passes(addresses, bytes);
         Ok(())
     }
 
@@ -633,24 +638,9 @@ impl Context<'_> {
 
     // ---- local and parameters ----
 
-    fn check_local(&mut self, verb: &str, addresses: &[u64; 32], bytes: u32) -> Checked {
-        let (_, high, bits) = span(addresses, self.mask);
-        if bits & u64::from(bytes - 1) != 0 {
-            return Err(self.misaligned(verb, Space::Local, addresses, bytes, self.mask));
-        }
-        let end = u64::from(self.launch.kernel.local_bytes);
-        if high.checked_add(u64::from(bytes)).is_none_or(|last| last > end) {
-            let outside =
-                |&lane: &usize| addresses[lane].checked_add(u64::from(bytes)).is_none_or(|last| last > end);
-            let lane = lanes(self.mask).find(outside).unwrap_or(0);
-            return Err(self.outside(lane, verb, Space::Local, addresses, bytes));
-        }
-        Ok(())
-    }
-
     fn load_local(&mut self, addresses: &[u64; 32], bytes: u32, into: &mut [[u64; 32]]) -> Checked {
         let whole = bytes * into.len() as u32;
-        self.check_local("reads", addresses, whole)?;
+        self.check_inside(Space::Local, "reads", addresses, whole, self.launch.kernel.local_bytes)?;
         let init = self.checks(Check::Init);
         for lane in lanes(self.mask) {
             let start = lane * self.launch.kernel.local_bytes as usize + addresses[lane] as usize;
@@ -667,7 +657,7 @@ impl Context<'_> {
 
     fn store_local(&mut self, addresses: &[u64; 32], bytes: u32, from: &[[u64; 32]]) -> Checked {
         let whole = bytes * from.len() as u32;
-        self.check_local("writes", addresses, whole)?;
+        self.check_inside(Space::Local, "writes", addresses, whole, self.launch.kernel.local_bytes)?;
         for lane in lanes(self.mask) {
             let start = lane * self.launch.kernel.local_bytes as usize + addresses[lane] as usize;
             for (index, element) in from.iter().enumerate() {

@@ -3,6 +3,7 @@
 //! Each function here either does the whole access, checks and counts included, and says so, or changes nothing that the
 //! long way in [`super::access`] would not change as well, and leaves the access to that.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::access::How;
@@ -52,6 +53,38 @@ impl Context<'_> {
         self.stamp(0, false).on(15)
     }
 
+    /// The region of a run in global memory, its offset there, and its words.
+    #[inline(always)]
+    fn global_run(
+        &mut self,
+        addresses: &[u64; 32],
+        bytes: u32,
+        whole: u32,
+        how: How,
+    ) -> Option<(usize, u64, Range<usize>)> {
+        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+            return None;
+        }
+        let launch = self.launch;
+        let region = launch.region(addresses[0], &mut self.block.last_region)?;
+        let allocation = &launch.regions[region].allocation;
+        let offset = addresses[0] - allocation.base;
+        let first = (offset / 4) as usize;
+        let is_inside = offset + 32 * u64::from(whole) <= allocation.bytes && !allocation.is_freed();
+        is_inside.then_some((region, offset, first..first + 8 * whole as usize))
+    }
+
+    /// The bytes of a run in shared memory.
+    #[inline(always)]
+    fn shared_run(&self, addresses: &[u64; 32], bytes: u32, whole: u32, how: How) -> Option<Range<usize>> {
+        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+            return None;
+        }
+        let first = addresses[0] as usize;
+        let end = first + 32 * whole as usize;
+        (end <= self.block.shared.len()).then_some(first..end)
+    }
+
     /// Loads a run from global memory.
     #[inline(always)]
     pub(super) fn load_global_run(
@@ -62,18 +95,11 @@ impl Context<'_> {
         into: &mut [[u64; 32]],
     ) -> bool {
         let whole = bytes * into.len() as u32;
-        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+        let Some((region, offset, words)) = self.global_run(addresses, bytes, whole, how) else {
             return false;
-        }
-        let first = addresses[0];
+        };
         let launch = self.launch;
-        let Some(region) = launch.region(first, &mut self.block.last_region) else { return false };
         let allocation = &launch.regions[region].allocation;
-        let offset = first - allocation.base;
-        if offset + 32 * u64::from(whole) > allocation.bytes || allocation.is_freed() {
-            return false;
-        }
-        let words = (offset / 4) as usize..(offset / 4) as usize + 8 * whole as usize;
         if self.checks(Check::Init) && !all_are(allocation.shadows(words.clone()), 15) {
             return false;
         }
@@ -107,7 +133,7 @@ impl Context<'_> {
             let start = offset + u64::from(bytes) * index as u64;
             allocation.load_run(start, bytes, whole, element);
         }
-        self.count_run(first, whole);
+        self.count_run(addresses[0], whole);
         true
     }
 
@@ -121,19 +147,14 @@ impl Context<'_> {
         from: &[[u64; 32]],
     ) -> bool {
         let whole = bytes * from.len() as u32;
-        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
+        let Some((region, offset, words)) = self.global_run(addresses, bytes, whole, how) else {
             return false;
-        }
-        let first = addresses[0];
+        };
         let launch = self.launch;
-        let Some(region) = launch.region(first, &mut self.block.last_region) else { return false };
         let allocation = &launch.regions[region].allocation;
-        let offset = first - allocation.base;
-        let fits = offset + 32 * u64::from(whole) <= allocation.bytes;
-        if !fits || allocation.is_freed() || allocation.kind == Kind::Constant {
+        if allocation.kind == Kind::Constant {
             return false;
         }
-        let words = (offset / 4) as usize..(offset / 4) as usize + 8 * whole as usize;
         let tracking = launch.tracking(region);
         let read = &tracking.read[words.clone()];
         if !all_are(read, 0) && read.iter().any(|flag| flag.load(Ordering::Relaxed) == 3) {
@@ -154,7 +175,7 @@ impl Context<'_> {
         if changed != 0 {
             launch.progress.fetch_add(1, Ordering::Release);
         }
-        self.count_run(first, whole);
+        self.count_run(addresses[0], whole);
         true
     }
 
@@ -174,15 +195,8 @@ impl Context<'_> {
         into: &mut [[u64; 32]],
     ) -> bool {
         let whole = bytes * into.len() as u32;
-        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
-            return false;
-        }
-        let first = addresses[0] as usize;
-        let end = first + 32 * whole as usize;
-        if end > self.block.shared.len() {
-            return false;
-        }
-        let words = first / 4..end / 4;
+        let Some(range) = self.shared_run(addresses, bytes, whole, how) else { return false };
+        let words = range.start / 4..range.end / 4;
         let usual = |&shadow: &u8| shadow & 31 == 15;
         if (self.checks(Check::Init) || self.checks(Check::Async))
             && !self.block.shared_written[words.clone()].iter().all(usual)
@@ -199,7 +213,7 @@ impl Context<'_> {
         {
             return false;
         }
-        let memory = &self.block.shared[first..end];
+        let memory = &self.block.shared[range];
         vectorised(
             #[inline(always)]
             || {
@@ -225,15 +239,8 @@ impl Context<'_> {
         from: &[[u64; 32]],
     ) -> bool {
         let whole = bytes * from.len() as u32;
-        if how.strong || bytes < 4 || !is_run(addresses, self.mask, whole) {
-            return false;
-        }
-        let first = addresses[0] as usize;
-        let end = first + 32 * whole as usize;
-        if end > self.block.shared.len() {
-            return false;
-        }
-        let words = first / 4..end / 4;
+        let Some(range) = self.shared_run(addresses, bytes, whole, how) else { return false };
+        let words = range.start / 4..range.end / 4;
         let pending = |&shadow: &u8| shadow & super::shadow::PENDING != 0;
         if self.block.shared_written[words.clone()].iter().any(pending) {
             return false;
@@ -250,7 +257,7 @@ impl Context<'_> {
         }
         self.block.shared_written[words].fill(15);
         self.block.changes += 1;
-        let memory = &mut self.block.shared[first..end];
+        let memory = &mut self.block.shared[range];
         for (index, element) in from.iter().enumerate() {
             let start = bytes as usize * index;
             for (lane, &value) in element.iter().enumerate() {
