@@ -197,9 +197,9 @@ impl Context<'_> {
         let whole = bytes * into.len() as u32;
         let Some(range) = self.shared_run(addresses, bytes, whole, how) else { return false };
         let words = range.start / 4..range.end / 4;
-        let usual = |&shadow: &u8| shadow & 31 == 15;
         if (self.checks(Check::Init) || self.checks(Check::Async))
-            && !self.block.shared_written[words.clone()].iter().all(usual)
+            && self.block.shared_written[words.clone()].iter().fold(0, |odd, shadow| odd | (shadow & 31 ^ 15))
+                != 0
         {
             return false;
         }
@@ -217,6 +217,13 @@ impl Context<'_> {
         vectorised(
             #[inline(always)]
             || {
+                if let ([element], 4) = (&mut *into, bytes) {
+                    // The usual form, without a choice for each lane.
+                    for (value, word) in element.iter_mut().zip(memory.as_chunks::<4>().0) {
+                        *value = u64::from(u32::from_le_bytes(*word));
+                    }
+                    return;
+                }
                 for (index, element) in into.iter_mut().enumerate() {
                     let start = bytes as usize * index;
                     for (lane, value) in element.iter_mut().enumerate() {
@@ -241,8 +248,8 @@ impl Context<'_> {
         let whole = bytes * from.len() as u32;
         let Some(range) = self.shared_run(addresses, bytes, whole, how) else { return false };
         let words = range.start / 4..range.end / 4;
-        let pending = |&shadow: &u8| shadow & super::shadow::PENDING != 0;
-        if self.block.shared_written[words.clone()].iter().any(pending) {
+        let shadows = self.block.shared_written[words.clone()].iter();
+        if shadows.fold(0, |all, shadow| all | shadow) & super::shadow::PENDING != 0 {
             return false;
         }
         if self.checks(Check::Race)

@@ -251,24 +251,22 @@ impl Records {
     #[inline(always)]
     pub fn read_run(&self, first: usize, words: usize, me: Stamp, place: u32) -> bool {
         let run = &self.stamps[first..first + 32 * words];
-        let (mut writers, mut readers, mut changed) = (0, 0, 0);
+        let (mut foreign, mut readers, mut changed) = (0, 0, 0);
         for (lane, group) in run.chunks_exact(words).enumerate() {
             let mine = me.0 + ((lane as u64) << 27);
             for [writer, reader] in group {
-                let reader = reader.load(Ordering::Relaxed);
-                writers |= writer.load(Ordering::Relaxed);
+                let (writer, reader) = (writer.load(Ordering::Relaxed), reader.load(Ordering::Relaxed));
+                // Nobody but the lane's thread may have written: the block and thread bits.
+                foreign |= if writer == 0 { 0 } else { (writer ^ mine) & !(1 << 37 | 0x7ff_ffff) };
                 readers |= reader;
                 changed |= (reader ^ mine) & !(1 << 37);
             }
         }
-        if writers != 0 {
-            return self.own_writes(run, words, me) && changed == 0;
+        if foreign != 0 || (changed != 0 && readers != 0) {
+            return false;
         }
         if changed == 0 {
             return true;
-        }
-        if readers != 0 {
-            return false;
         }
         let places = &self.places[first..first + 32 * words];
         for (lane, (group, places)) in run.chunks_exact(words).zip(places.chunks_exact(words)).enumerate() {
@@ -279,17 +277,6 @@ impl Records {
             }
         }
         true
-    }
-
-    /// Whether each word was written by the lane's own thread, or by nobody.
-    fn own_writes(&self, run: &[[AtomicU64; 2]], words: usize, me: Stamp) -> bool {
-        run.chunks_exact(words).enumerate().all(|(lane, group)| {
-            let mine = Stamp(me.0 + ((lane as u64) << 27));
-            group.iter().all(|[writer, _]| {
-                let writer = Stamp(writer.load(Ordering::Relaxed));
-                writer.0 == 0 || writer.same_thread(mine)
-            })
-        })
     }
 
     /// Writes by the 32 lanes of a warp; as [`Records::read_run`].
