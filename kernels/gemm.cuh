@@ -404,11 +404,11 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned TILE_SIDE> class Core {
             }
         }
     }
-    __device__ __forceinline__ void unstage(float (&run)[CHUNK], const float* staging, unsigned row) const {
+    __device__ __forceinline__ void unstage(float (&run)[CHUNK], const float* staging_row, unsigned row) const {
         const unsigned column = lane % (WARP_SIDE / CHUNK) * CHUNK;
 #pragma unroll
         for (unsigned i = 0; i < CHUNK; i += Pack<float>::COUNT) {
-            const auto pack = load_pack(staging + row * STAGING_PITCH + ((column + i) ^ exchange(row, column)));
+            const auto pack = load_pack(staging_row + ((column + i) ^ exchange(row, column)));
 #pragma unroll
             for (unsigned j = 0; j < Pack<float>::COUNT; j++) run[i + j] = pack.element[j];
         }
@@ -500,14 +500,12 @@ struct Split {
 constexpr unsigned SPLIT_GROUP = 8;
 
 // As last_block_here; `flag` is shared memory that nobody else uses now.
-__device__ __forceinline__ bool last_of(unsigned* counter, unsigned blocks, volatile unsigned* flag) {
-    __threadfence();
+__device__ __forceinline__ bool last_of(unsigned* counter, unsigned blocks, unsigned* flag) {
     __syncthreads();
     if (threadIdx.x == 0) {
-        const bool last = atomicAdd(counter, 1u) == blocks - 1;
-        if (last) *counter = 0;
+        __threadfence(); // for the whole block, behind the barrier
+        *flag = atomicInc(counter, blocks - 1) == blocks - 1; // the last one makes it 0 again
         __threadfence();
-        *flag = last;
     }
     __syncthreads();
     return *flag != 0;
