@@ -574,8 +574,8 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned TILE_SIDE> 
     }
 
     // A block's work when `split.splits` blocks share its tile: grid = tiles * splits, and the tiles of the same part of k are
-    // neighbours, which read the same rows. `sums [rows of A, or columns of B]` (may be null) += the operand's own sums.
-    // Whether this block has finished the tile.
+    // neighbours, which read the same rows. `sums` (may be null) [rows] += A's own sums over k, or [columns] = B's own.
+    // Gives whether this block has finished the tile.
     template <Sums SUMS, class Epilogue>
     static __device__ __forceinline__ bool part(const A& a_source, const B& b_source, Epilogue& epilogue, float* sums,
                                                 const Split& split, unsigned rows, unsigned columns, unsigned inner) {
@@ -595,7 +595,8 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned TILE_SIDE> 
         if (!collect(sum, own_sum, split, tile, part, reinterpret_cast<unsigned*>(memory))) return false;
         sum.finish(epilogue, memory, first_row, first_column, rows, columns);
         const unsigned place = (SUMS == SUMS_OF_A ? first_row : first_column) + index;
-        if (summing && index < SIDE && place < (SUMS == SUMS_OF_A ? rows : columns)) sums[place] += own_sum;
+        if (summing && index < SIDE && place < (SUMS == SUMS_OF_A ? rows : columns))
+            sums[place] = SUMS == SUMS_OF_A ? sums[place] + own_sum : own_sum;
         return true;
     }
 
