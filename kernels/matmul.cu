@@ -1,3 +1,5 @@
+// sets: f32 bf16
+//
 // Linear layers. Products of row-major matrices on the core of gemm.cuh; every kernel is one launch.
 //
 //   matmul_forward            h = x w^T + bias; y = activation(h); h is kept in `pre` where backward needs it

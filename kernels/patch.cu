@@ -1,3 +1,5 @@
+// sets: f32 bf16
+//
 // Patch embedding (strided convolution) and de-embedding (transposed convolution), kernel = stride = patch. All are products
 // between tokens and patches on the core of gemm.cuh; nothing of the size of im2col is made: patches are read from the image, and
 // written to it, in place.
