@@ -17,18 +17,18 @@
         attention_forward<D>(out, lse, qkv, {tokens, heads, head_dim, aligned != 0}, scale);                                 \
     }                                                                                                                        \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                          \
-        attention_backward_queries_##D(Element* dqkv, float* delta, const Element* dout, const Element* out,                 \
+        attention_backward_queries_##D(Element* dqkv, float2* saved, const Element* dout, const Element* out,                 \
                                        const float* lse, const Element* qkv, unsigned tokens, unsigned heads,                \
                                        unsigned head_dim, unsigned aligned, float scale) {                                   \
         AttentionShape shape = {tokens, heads, head_dim, aligned != 0};                                                      \
-        attention_backward<D, Rows::QUERIES>(dqkv, delta, dout, out, lse, qkv, shape, scale);                                \
+        attention_backward<D, Rows::QUERIES>(dqkv, saved, dout, out, lse, qkv, shape, scale);                                \
     }                                                                                                                        \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                          \
-        attention_backward_keys_##D(Element* dqkv, float* delta, const Element* dout, const Element* out, const float* lse,  \
+        attention_backward_keys_##D(Element* dqkv, float2* saved, const Element* dout, const Element* out, const float* lse,  \
                                     const Element* qkv, unsigned tokens, unsigned heads, unsigned head_dim,                  \
                                     unsigned aligned, float scale) {                                                         \
         AttentionShape shape = {tokens, heads, head_dim, aligned != 0};                                                      \
-        attention_backward<D, Rows::KEYS>(dqkv, delta, dout, out, lse, qkv, shape, scale);                                   \
+        attention_backward<D, Rows::KEYS>(dqkv, saved, dout, out, lse, qkv, shape, scale);                                   \
     }
 
 ATTENTION_KERNELS(32)

@@ -11,7 +11,7 @@
 constexpr unsigned ELEMENT_BYTES = 2;
 constexpr unsigned CHUNK_BYTES = 16; // what cp.async and a row of ldmatrix move
 constexpr unsigned CHUNK = CHUNK_BYTES / ELEMENT_BYTES;
-constexpr unsigned MMA = 16; // rows and depth of a product; two of its 8 columns make a step too
+constexpr unsigned MMA_ROWS = 16, MMA_COLUMNS = 8, MMA_DEPTH = 16; // of one product
 constexpr unsigned ROW_LANES = 4; // lanes that hold one row of a fragment
 constexpr unsigned STAGES = 2;
 
@@ -27,10 +27,10 @@ __device__ __forceinline__ void copy_chunk(unsigned to, const void* from, bool e
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
-// One f32, or zero.
-__device__ __forceinline__ void copy_float(unsigned to, const float* from, bool exists) {
-    unsigned bytes = exists ? sizeof(float) : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+// Two f32, or zeros.
+__device__ __forceinline__ void copy_pair(unsigned to, const float2* from, bool exists) {
+    unsigned bytes = exists ? sizeof(float2) : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -62,21 +62,16 @@ __device__ __forceinline__ Fragment load_transposed(unsigned row) {
     return f;
 }
 
-// Sums of 16 x 16: two products of 8 columns. Lane l holds columns 2 (l % 4) and the next, of rows l / 4 and l / 4 + 8.
+// Sums of 16 x 8: lane l holds columns 2 (l % 4) and the next, of row l / 4 and then of row l / 4 + 8.
 struct Sums {
-    float half[2][4];
+    float element[4];
 };
 
-__device__ __forceinline__ void multiply(float (&c)[4], const Fragment& a, unsigned b0, unsigned b1) {
+__device__ __forceinline__ void multiply(Sums& c, const Fragment& a, unsigned b0, unsigned b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "+f"(c.element[0]), "+f"(c.element[1]), "+f"(c.element[2]), "+f"(c.element[3])
         : "r"(a.part[0]), "r"(a.part[1]), "r"(a.part[2]), "r"(a.part[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ void multiply(Sums& c, const Fragment& a, const Fragment& b) {
-    multiply(c.half[0], a, b.part[0], b.part[1]);
-    multiply(c.half[1], a, b.part[2], b.part[3]);
 }
 
 __device__ __forceinline__ unsigned round_pair(float low, float high) {
@@ -84,10 +79,10 @@ __device__ __forceinline__ unsigned round_pair(float low, float high) {
     return *reinterpret_cast<unsigned*>(&pair);
 }
 
-// The sums, rounded, as left operand of the next product.
-__device__ __forceinline__ Fragment as_operand(const Sums& c) {
-    return {{round_pair(c.half[0][0], c.half[0][1]), round_pair(c.half[0][2], c.half[0][3]),
-             round_pair(c.half[1][0], c.half[1][1]), round_pair(c.half[1][2], c.half[1][3])}};
+// Columns 0-7 or 8-15 of a left operand from sums: as these lie in the lanes, so does the operand.
+__device__ __forceinline__ void set_columns(Fragment& operand, unsigned half, const Sums& sums) {
+    operand.part[2 * half] = round_pair(sums.element[0], sums.element[1]);
+    operand.part[2 * half + 1] = round_pair(sums.element[2], sums.element[3]);
 }
 
 // Over the four lanes of a row.
@@ -107,7 +102,8 @@ __device__ __forceinline__ float row_max(float x) {
 // cp.async write, lie in all 32 banks.
 template <unsigned D> struct Tile {
     static constexpr unsigned PITCH = D * ELEMENT_BYTES;
-    static constexpr unsigned STEPS = D / MMA;
+    static constexpr unsigned STEPS = D / MMA_DEPTH;
+    static constexpr unsigned COLUMNS = D / MMA_COLUMNS;
     static constexpr unsigned PERMUTED = D % 64 == 0 ? 8 : 4; // chunks that change places among themselves
 
     static __device__ __forceinline__ unsigned permutation(unsigned row) {
@@ -119,30 +115,29 @@ template <unsigned D> struct Tile {
     }
 };
 
-// The address that a lane gives to ldmatrix, for any 16 rows and 16 columns of a tile.
+// The address that a lane gives to ldmatrix, for matrices anywhere in a tile.
 template <unsigned D> struct LaneAddress {
-    static constexpr unsigned STEP_BYTES = MMA * ELEMENT_BYTES;
-    static constexpr unsigned GROUP = Tile<D>::PERMUTED * CHUNK / MMA; // steps whose chunks change places
-
     unsigned row, chunk; // bytes
 
     __device__ __forceinline__ LaneAddress(unsigned lane_row, unsigned lane_chunk)
         : row(lane_row * Tile<D>::PITCH), chunk((lane_chunk ^ Tile<D>::permutation(lane_row)) * CHUNK_BYTES) {}
 
-    // Matrices: rows 0-7, rows 8-15, then the same of the next 8 columns. A left operand, or a right operand transposed.
-    static __device__ __forceinline__ LaneAddress rows_first() {
+    // Rows 0-7 and 8-15 of 8 columns, then of the next 8: a left operand, or, transposed, the right ones of 16 columns.
+    static __device__ __forceinline__ LaneAddress square() {
         unsigned lane = threadIdx.x % WARP;
         return {lane % 16, lane / 16};
     }
 
-    // Matrices: columns 0-7, columns 8-15, then the same of the next 8 rows. A right operand whose rows lie as columns.
-    static __device__ __forceinline__ LaneAddress columns_first() {
+    // 8 rows of 4 x 8 columns: right operands for two steps of depth.
+    static __device__ __forceinline__ LaneAddress strip() {
         unsigned lane = threadIdx.x % WARP;
-        return {lane / 16 * 8 + lane % 8, lane / 8 % 2};
+        return {lane % 8, lane / 8};
     }
 
-    __device__ __forceinline__ unsigned at(unsigned tile, unsigned first_row, unsigned step) const {
-        return tile + row + (chunk ^ step % GROUP * STEP_BYTES) + first_row * Tile<D>::PITCH + step / GROUP * GROUP * STEP_BYTES;
+    // `first_row` is a multiple of 8; `first_chunk` of 2 for squares and of 4 for strips.
+    __device__ __forceinline__ unsigned at(unsigned tile, unsigned first_row, unsigned first_chunk) const {
+        unsigned permuted = first_chunk % Tile<D>::PERMUTED, fixed = first_chunk - permuted;
+        return tile + row + (chunk ^ permuted * CHUNK_BYTES) + first_row * Tile<D>::PITCH + fixed * CHUNK_BYTES;
     }
 };
 
@@ -181,65 +176,69 @@ template <unsigned D, unsigned BLOCKS> struct Operand {
     Fragment fragment[BLOCKS][Tile<D>::STEPS];
 
     __device__ __forceinline__ void load(const unsigned char* tile) {
-        auto lane = LaneAddress<D>::rows_first();
-        unsigned first = threadIdx.x / WARP * BLOCKS * MMA;
+        auto lane = LaneAddress<D>::square();
+        unsigned rows = shared_address(tile) + threadIdx.x / WARP * BLOCKS * MMA_ROWS * Tile<D>::PITCH;
 #pragma unroll
         for (unsigned i = 0; i < BLOCKS; i++)
 #pragma unroll
             for (unsigned k = 0; k < Tile<D>::STEPS; k++)
-                fragment[i][k] = load_fragment(lane.at(shared_address(tile) + first * Tile<D>::PITCH, i * MMA, k));
+                fragment[i][k] = load_fragment(lane.at(rows, i * MMA_ROWS, k * MMA_DEPTH / CHUNK));
     }
 };
 
-// sums[i][j] = rows of `left` times rows of the tile from `first` on, over all D columns.
-template <unsigned D, unsigned BLOCKS, unsigned COLUMNS>
-__device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS][COLUMNS], const Operand<D, BLOCKS>& left, unsigned tile,
-                                              unsigned first, const LaneAddress<D>& columns_first) {
+// sums[i] = rows of `left` times the 8 rows of the tile from `first` on, over all D columns.
+template <unsigned D, unsigned BLOCKS>
+__device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS], const Operand<D, BLOCKS>& left, unsigned tile,
+                                              unsigned first, const LaneAddress<D>& strip) {
 #pragma unroll
-    for (unsigned k = 0; k < Tile<D>::STEPS; k++)
+    for (unsigned i = 0; i < BLOCKS; i++) sums[i] = {};
 #pragma unroll
-        for (unsigned j = 0; j < COLUMNS; j++) {
-            Fragment right = load_fragment(columns_first.at(tile, first + j * MMA, k));
+    for (unsigned k = 0; k < Tile<D>::STEPS; k += 2) {
+        Fragment right = load_fragment(strip.at(tile, first, k * MMA_DEPTH / CHUNK));
 #pragma unroll
-            for (unsigned i = 0; i < BLOCKS; i++) multiply(sums[i][j], left.fragment[i][k], right);
-        }
+        for (unsigned half = 0; half < 2; half++)
+#pragma unroll
+            for (unsigned i = 0; i < BLOCKS; i++)
+                multiply(sums[i], left.fragment[i][k + half], right.part[2 * half], right.part[2 * half + 1]);
+    }
 }
 
-// sums[i][.] += left[i] times the 16 rows of the tile from `first` on.
+// sums[.][i] += left[i] times the 16 rows of the tile from `first` on.
 template <unsigned D, unsigned BLOCKS>
-__device__ __forceinline__ void multiply_columns(Sums (&sums)[BLOCKS][Tile<D>::STEPS], const Fragment (&left)[BLOCKS],
-                                                 unsigned tile, unsigned first, const LaneAddress<D>& rows_first) {
+__device__ __forceinline__ void multiply_columns(Sums (&sums)[Tile<D>::COLUMNS][BLOCKS], const Fragment (&left)[BLOCKS],
+                                                 unsigned tile, unsigned first, const LaneAddress<D>& square) {
 #pragma unroll
-    for (unsigned n = 0; n < Tile<D>::STEPS; n++) {
-        Fragment right = load_transposed(rows_first.at(tile, first, n));
+    for (unsigned n = 0; n < Tile<D>::COLUMNS; n += 2) {
+        Fragment right = load_transposed(square.at(tile, first, n * MMA_COLUMNS / CHUNK));
 #pragma unroll
-        for (unsigned i = 0; i < BLOCKS; i++) multiply(sums[i][n], left[i], right);
+        for (unsigned half = 0; half < 2; half++)
+#pragma unroll
+            for (unsigned i = 0; i < BLOCKS; i++)
+                multiply(sums[n + half][i], left[i], right.part[2 * half], right.part[2 * half + 1]);
     }
 }
 
 // Writes a warp's sums times `factor` of their row as rows of `to`, through the warp's own part of `shared`, so that whole
 // sectors are written.
 template <unsigned D, unsigned BLOCKS>
-__device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first, const Sums (&sums)[BLOCKS][Tile<D>::STEPS],
+__device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first, const Sums (&sums)[Tile<D>::COLUMNS][BLOCKS],
                                            const float (&factor)[BLOCKS][2], unsigned char* shared, const AttentionShape& shape) {
-    unsigned lane = threadIdx.x % WARP, warp_row = threadIdx.x / WARP * BLOCKS * MMA;
+    unsigned lane = threadIdx.x % WARP, warp_row = threadIdx.x / WARP * BLOCKS * MMA_ROWS;
     unsigned char* rows = shared + warp_row * Tile<D>::PITCH;
     __syncwarp(); // an earlier call may still be read
 #pragma unroll
-    for (unsigned i = 0; i < BLOCKS; i++)
+    for (unsigned i = 0; i < 2 * BLOCKS; i++)
 #pragma unroll
-        for (unsigned n = 0; n < 2 * Tile<D>::STEPS; n++)
-#pragma unroll
-            for (unsigned half = 0; half < 2; half++) {
-                const float* c = &sums[i][n / 2].half[n % 2][2 * half];
-                unsigned row = i * MMA + 8 * half + lane / ROW_LANES;
-                unsigned offset = Tile<D>::offset(row, n) + lane % ROW_LANES * 2 * ELEMENT_BYTES;
-                *reinterpret_cast<unsigned*>(rows + offset) = round_pair(c[0] * factor[i][half], c[1] * factor[i][half]);
-            }
+        for (unsigned n = 0; n < Tile<D>::COLUMNS; n++) {
+            const float* x = &sums[n][i / 2].element[i % 2 * 2];
+            float by = factor[i / 2][i % 2];
+            unsigned offset = Tile<D>::offset(8 * i + lane / ROW_LANES, n) + lane % ROW_LANES * 2 * ELEMENT_BYTES;
+            *reinterpret_cast<unsigned*>(rows + offset) = round_pair(x[0] * by, x[1] * by);
+        }
     __syncwarp();
 #pragma unroll
-    for (unsigned row = lane / ROW_LANES; row < BLOCKS * MMA; row += WARP / ROW_LANES) {
-        if (first + warp_row + row >= shape.tokens) continue;
+    for (unsigned row = lane / ROW_LANES; row < BLOCKS * MMA_ROWS; row += WARP / ROW_LANES) {
+        if (first + warp_row + row >= shape.tokens) break;
 #pragma unroll
         for (unsigned chunk = lane % ROW_LANES; chunk < D / CHUNK; chunk += ROW_LANES) {
             auto pack = load_pack(reinterpret_cast<const Element*>(rows + Tile<D>::offset(row, chunk)));
@@ -252,7 +251,7 @@ __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first,
 
 template <unsigned D> struct ForwardTiles {
     static constexpr unsigned BLOCKS = 2; // of 16 queries a warp: each fragment of k and v serves both
-    static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA;
+    static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
     static constexpr unsigned KEYS = D <= 96 ? 64 : 32; // a stage; what the registers allow
     static constexpr unsigned STAGE_BYTES = 2 * KEYS * Tile<D>::PITCH;
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // q passes through it first
@@ -272,8 +271,8 @@ template <unsigned BLOCKS> struct Softmax {
     }
 
     // Raises the maxima where the scores demand it and scales what was summed with the old ones.
-    template <unsigned COLUMNS, unsigned STEPS>
-    __device__ __forceinline__ void raise(const Sums (&scores)[BLOCKS][COLUMNS], Sums (&out)[BLOCKS][STEPS], float scale_log2) {
+    template <unsigned KEYS, unsigned COLUMNS>
+    __device__ __forceinline__ void raise(const Sums (&scores)[KEYS][BLOCKS], Sums (&out)[COLUMNS][BLOCKS], float scale_log2) {
         float largest[BLOCKS][2];
         bool behind = false;
 #pragma unroll
@@ -282,10 +281,8 @@ template <unsigned BLOCKS> struct Softmax {
             for (unsigned half = 0; half < 2; half++) {
                 float x = -INFINITY;
 #pragma unroll
-                for (unsigned j = 0; j < 2 * COLUMNS; j++) {
-                    const float* c = &scores[i][j / 2].half[j % 2][2 * half];
-                    x = fmaxf(x, fmaxf(c[0], c[1]));
-                }
+                for (unsigned j = 0; j < KEYS; j++)
+                    x = fmaxf(x, fmaxf(scores[j][i].element[2 * half], scores[j][i].element[2 * half + 1]));
                 largest[i][half] = row_max(x);
                 behind |= (largest[i][half] - maximum[i][half]) * scale_log2 > MAXIMUM_SLACK;
             }
@@ -299,50 +296,47 @@ template <unsigned BLOCKS> struct Softmax {
                 maximum[i][half] = raised;
                 sum[i][half] *= factor;
 #pragma unroll
-                for (unsigned n = 0; n < 2 * STEPS; n++) {
-                    out[i][n / 2].half[n % 2][2 * half] *= factor;
-                    out[i][n / 2].half[n % 2][2 * half + 1] *= factor;
+                for (unsigned n = 0; n < COLUMNS; n++) {
+                    out[n][i].element[2 * half] *= factor;
+                    out[n][i].element[2 * half + 1] *= factor;
                 }
             }
     }
 
     // From scores to exp(score - maximum), added to the sums.
-    template <unsigned COLUMNS>
-    __device__ __forceinline__ void exponentiate(Sums (&scores)[BLOCKS][COLUMNS], float scale_log2) {
+    template <unsigned KEYS>
+    __device__ __forceinline__ void exponentiate(Sums (&scores)[KEYS][BLOCKS], float scale_log2) {
 #pragma unroll
         for (unsigned i = 0; i < BLOCKS; i++)
 #pragma unroll
             for (unsigned half = 0; half < 2; half++) {
                 float offset = maximum[i][half] * scale_log2;
 #pragma unroll
-                for (unsigned j = 0; j < 2 * COLUMNS; j++) {
-                    float* c = &scores[i][j / 2].half[j % 2][2 * half];
-                    c[0] = power_of_two(fmaf(c[0], scale_log2, -offset));
-                    c[1] = power_of_two(fmaf(c[1], scale_log2, -offset));
-                    sum[i][half] += c[0] + c[1];
+                for (unsigned j = 0; j < KEYS; j++) {
+                    float* x = &scores[j][i].element[2 * half];
+                    x[0] = power_of_two(fmaf(x[0], scale_log2, -offset));
+                    x[1] = power_of_two(fmaf(x[1], scale_log2, -offset));
+                    sum[i][half] += x[0] + x[1];
                 }
             }
     }
 };
 
-// Scores of columns that do not exist become -infinity.
-template <unsigned BLOCKS, unsigned COLUMNS>
-__device__ __forceinline__ void mask_columns(Sums (&scores)[BLOCKS][COLUMNS], unsigned columns) {
-    unsigned lane_column = threadIdx.x % ROW_LANES * 2;
+// Scores of keys that do not exist become -infinity: all but the first `keys`.
+template <unsigned BLOCKS> __device__ __forceinline__ void mask_keys(Sums (&scores)[BLOCKS], int keys) {
+    int lane_column = threadIdx.x % ROW_LANES * 2;
 #pragma unroll
     for (unsigned i = 0; i < BLOCKS; i++)
 #pragma unroll
-        for (unsigned j = 0; j < 2 * COLUMNS; j++)
-#pragma unroll
-            for (unsigned element = 0; element < 4; element++)
-                if (j * 8 + lane_column + element % 2 >= columns) scores[i][j / 2].half[j % 2][element] = -INFINITY;
+        for (int element = 0; element < 4; element++)
+            if (lane_column + element % 2 >= keys) scores[i].element[element] = -INFINITY;
 }
 
 template <unsigned D>
 __device__ __forceinline__ void attention_forward(Element* out, float* lse, const Element* qkv, AttentionShape shape,
                                                   float scale) {
     using Tiles = ForwardTiles<D>;
-    constexpr unsigned BLOCKS = Tiles::BLOCKS, COLUMNS = Tiles::KEYS / MMA;
+    constexpr unsigned BLOCKS = Tiles::BLOCKS, KEYS = Tiles::KEYS / MMA_COLUMNS;
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS;
     auto keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
@@ -361,10 +355,10 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
     queries.load(shared);
     __syncthreads();
 
-    auto rows_first = LaneAddress<D>::rows_first(), columns_first = LaneAddress<D>::columns_first();
+    auto square = LaneAddress<D>::square(), strip = LaneAddress<D>::strip();
     float scale_log2 = scale * LOG2_E;
     Softmax<BLOCKS> softmax;
-    Sums sums[BLOCKS][Tile<D>::STEPS] = {};
+    Sums sums[Tile<D>::COLUMNS][BLOCKS] = {};
     fetch(0, 0);
     for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::KEYS, stage ^= 1) {
         if (first + Tiles::KEYS < shape.tokens) fetch(stage ^ 1, first + Tiles::KEYS);
@@ -373,17 +367,21 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
         __syncthreads(); // a wait covers a thread's own copies
         unsigned key_tile = shared_address(shared) + stage * Tiles::STAGE_BYTES;
         unsigned value_tile = key_tile + Tiles::KEYS * Tile<D>::PITCH;
-        Sums scores[BLOCKS][COLUMNS] = {};
-        multiply_rows(scores, queries, key_tile, 0, columns_first);
-        if (first + Tiles::KEYS > shape.tokens) mask_columns(scores, shape.tokens - first);
+        Sums scores[KEYS][BLOCKS];
+#pragma unroll
+        for (unsigned j = 0; j < KEYS; j++) multiply_rows(scores[j], queries, key_tile, j * MMA_COLUMNS, strip);
+        if (first + Tiles::KEYS > shape.tokens) {
+#pragma unroll
+            for (unsigned j = 0; j < KEYS; j++) mask_keys(scores[j], int(shape.tokens - first) - int(j * MMA_COLUMNS));
+        }
         softmax.raise(scores, sums, scale_log2);
         softmax.exponentiate(scores, scale_log2);
 #pragma unroll
-        for (unsigned j = 0; j < COLUMNS; j++) {
+        for (unsigned j = 0; j < KEYS; j += 2) {
             Fragment probabilities[BLOCKS];
 #pragma unroll
-            for (unsigned i = 0; i < BLOCKS; i++) probabilities[i] = as_operand(scores[i][j]);
-            multiply_columns(sums, probabilities, value_tile, j * MMA, rows_first);
+            for (unsigned i = 0; i < 2 * BLOCKS; i++) set_columns(probabilities[i / 2], i % 2, scores[j + i % 2][i / 2]);
+            multiply_columns(sums, probabilities, value_tile, j * MMA_COLUMNS, square);
         }
         __syncthreads(); // the next copies overwrite this stage
     }
@@ -397,7 +395,7 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
             float sum = row_sum(softmax.sum[i][half]);
             factor[i][half] = 1.0f / sum;
             unsigned lane = threadIdx.x % WARP;
-            unsigned row = first_row + (threadIdx.x / WARP * BLOCKS + i) * MMA + 8 * half + lane / ROW_LANES;
+            unsigned row = first_row + (threadIdx.x / WARP * BLOCKS + i) * MMA_ROWS + 8 * half + lane / ROW_LANES;
             if (lane % ROW_LANES == 0 && row < shape.tokens) row_lse[row] = softmax.maximum[i][half] * scale + logf(sum);
         }
     write_rows<D>(plain_head(out, shape), first_row, sums, factor, shared, shape);
@@ -411,96 +409,91 @@ enum class Rows { QUERIES, KEYS };
 
 template <unsigned D> struct BackwardTiles {
     static constexpr unsigned BLOCKS = D <= 64 ? 2 : 1; // of 16 rows a warp; what the registers allow
-    static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA;
+    static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
     static constexpr unsigned STREAM = ROWS / 2; // rows of a stage
-    static constexpr unsigned STATISTICS = 2 * STREAM * Tile<D>::PITCH; // where lse and delta lie in a stage, for dk and dv
-    static constexpr unsigned STAGE_BYTES = STATISTICS + 2 * STREAM * sizeof(float);
+    static constexpr unsigned STATISTICS = 2 * STREAM * Tile<D>::PITCH; // where they lie in a stage, for dk and dv
+    static constexpr unsigned STAGE_BYTES = STATISTICS + STREAM * sizeof(float2);
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // the rows pass through it first
     static_assert(2 * ROWS * Tile<D>::PITCH <= SHARED_BYTES, "the rows do not fit");
-    static_assert(STREAM <= ATTENTION_THREADS, "a thread fetches one statistic of each kind");
+    static_assert(STREAM <= ATTENTION_THREADS, "a thread fetches the statistics of one query");
 };
 
-// sum(dout out) of this lane's rows: four lanes a row, as in a fragment. Saved for the keys' kernel.
+// This lane's part of sum(x y) over a row, of four lanes.
+template <unsigned D>
+__device__ __forceinline__ float row_product(const Element* x, const Element* y, const AttentionShape& shape) {
+    unsigned lane = threadIdx.x % ROW_LANES;
+    float sum = 0.0f;
+    if (!shape.aligned) {
+        for (unsigned i = lane; i < shape.head_dim; i += ROW_LANES) sum = fmaf(load(x + i), load(y + i), sum);
+        return sum;
+    }
+#pragma unroll
+    for (unsigned column = lane * CHUNK; column < D; column += ROW_LANES * CHUNK) {
+        if (column >= shape.head_dim) break;
+        auto left = load_pack(x + column), right = load_pack(y + column);
+#pragma unroll
+        for (unsigned i = 0; i < CHUNK; i++) sum = fmaf(load(&left.element[i]), load(&right.element[i]), sum);
+    }
+    return sum;
+}
+
+// (log2(e) lse, sum(dout out)) of this lane's rows: four lanes a row, as in a fragment. Saved for the keys' kernel.
 template <unsigned D, unsigned BLOCKS>
-__device__ __forceinline__ void row_delta(float (&delta)[BLOCKS][2], float* saved, HeadRows<const Element> dout,
-                                          HeadRows<const Element> out, unsigned first, const AttentionShape& shape) {
+__device__ __forceinline__ void row_statistics(float2 (&statistics)[BLOCKS][2], float2* saved, const float* lse,
+                                               HeadRows<const Element> dout, HeadRows<const Element> out, unsigned first,
+                                               const AttentionShape& shape) {
     unsigned lane = threadIdx.x % WARP;
+#pragma unroll
+    for (unsigned i = 0; i < 2 * BLOCKS; i++) {
+        unsigned row = first + 8 * i + lane / ROW_LANES;
+        bool exists = row < shape.tokens;
+        float sum = exists ? row_product<D>(dout.row(row), out.row(row), shape) : 0.0f;
+        float2 of_row = {exists ? lse[row] * LOG2_E : 0.0f, row_sum(sum)};
+        if (exists && lane % ROW_LANES == 0) saved[row] = of_row;
+        statistics[i / 2][i % 2] = of_row;
+    }
+}
+
+// From a score to p = exp(score - lse), and from dp to ds = p (dp - delta), without the scale, which the end applies once.
+__device__ __forceinline__ void score_gradient(float& score, float& dp, float2 query, float scale_log2) {
+    score = power_of_two(fmaf(score, scale_log2, -query.x));
+    dp = score * (dp - query.y);
+}
+
+// The same for 16 x 8 whose rows are queries.
+template <unsigned BLOCKS>
+__device__ __forceinline__ void score_gradients(Sums (&scores)[BLOCKS], Sums (&dp)[BLOCKS], const float2 (&rows)[BLOCKS][2],
+                                                float scale_log2) {
 #pragma unroll
     for (unsigned i = 0; i < BLOCKS; i++)
 #pragma unroll
-        for (unsigned half = 0; half < 2; half++) {
-            unsigned row = first + i * MMA + 8 * half + lane / ROW_LANES;
-            bool exists = row < shape.tokens;
-            float sum = 0.0f;
-#pragma unroll
-            for (unsigned chunk = lane % ROW_LANES; chunk < D / CHUNK; chunk += ROW_LANES) {
-                auto left = guarded_pack(dout.row(row), chunk * CHUNK, exists, shape);
-                auto right = guarded_pack(out.row(row), chunk * CHUNK, exists, shape);
-#pragma unroll
-                for (unsigned e = 0; e < CHUNK; e++) sum = fmaf(load(&left.element[e]), load(&right.element[e]), sum);
-            }
-            delta[i][half] = row_sum(sum);
-            if (exists && lane % ROW_LANES == 0) saved[row] = delta[i][half];
-        }
+        for (unsigned e = 0; e < 4; e++) score_gradient(scores[i].element[e], dp[i].element[e], rows[i][e / 2], scale_log2);
 }
 
-// What the scores of a block of 16 x 16 need besides: log2(e) lse and delta of each element's query.
-struct QueryStatistics {
-    float lse[2][4], delta[2][4];
-};
-
-// From scores to p = exp(score - lse), and from dp to ds = p (dp - delta), without the scale, which the end applies once.
-__device__ __forceinline__ void score_gradients(Sums& scores, Sums& dp, const QueryStatistics& query, float scale_log2) {
+// The same for 16 x 8 whose columns are queries, with their statistics in shared memory.
+template <unsigned BLOCKS>
+__device__ __forceinline__ void score_gradients(Sums (&scores)[BLOCKS], Sums (&dp)[BLOCKS], const float2* columns,
+                                                float scale_log2) {
+    float4 pair = *reinterpret_cast<const float4*>(columns + threadIdx.x % ROW_LANES * 2);
 #pragma unroll
-    for (unsigned j = 0; j < 2; j++)
+    for (unsigned i = 0; i < BLOCKS; i++)
 #pragma unroll
         for (unsigned e = 0; e < 4; e++) {
-            float p = power_of_two(fmaf(scores.half[j][e], scale_log2, -query.lse[j][e]));
-            scores.half[j][e] = p;
-            dp.half[j][e] = p * (dp.half[j][e] - query.delta[j][e]);
+            float2 query = e % 2 ? make_float2(pair.z, pair.w) : make_float2(pair.x, pair.y);
+            score_gradient(scores[i].element[e], dp[i].element[e], query, scale_log2);
         }
 }
 
-// Statistics of queries that are columns, from a stage.
-__device__ __forceinline__ QueryStatistics column_statistics(const float* lse, const float* delta, unsigned first) {
-    QueryStatistics query;
-    unsigned column = first + threadIdx.x % ROW_LANES * 2;
-#pragma unroll
-    for (unsigned j = 0; j < 2; j++) {
-        float2 l = *reinterpret_cast<const float2*>(&lse[column + 8 * j]);
-        float2 d = *reinterpret_cast<const float2*>(&delta[column + 8 * j]);
-        query.lse[j][0] = query.lse[j][2] = l.x * LOG2_E;
-        query.lse[j][1] = query.lse[j][3] = l.y * LOG2_E;
-        query.delta[j][0] = query.delta[j][2] = d.x;
-        query.delta[j][1] = query.delta[j][3] = d.y;
-    }
-    return query;
-}
-
-// Statistics of queries that are rows.
-__device__ __forceinline__ QueryStatistics row_statistics(const float (&lse_log2)[2], const float (&delta)[2]) {
-    QueryStatistics query;
-#pragma unroll
-    for (unsigned j = 0; j < 2; j++)
-#pragma unroll
-        for (unsigned e = 0; e < 4; e++) {
-            query.lse[j][e] = lse_log2[e / 2];
-            query.delta[j][e] = delta[e / 2];
-        }
-    return query;
-}
-
-// dq, or dk and dv. `delta` is written with the queries as rows and read with the keys as rows: the queries come first.
+// dq, or dk and dv. `saved` is written where the rows are queries and read where they are keys: the queries come first.
 template <unsigned D, Rows ROWS>
-__device__ __forceinline__ void attention_backward(Element* dqkv, float* delta, const Element* dout, const Element* out,
+__device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved, const Element* dout, const Element* out,
                                                    const float* lse, const Element* qkv, AttentionShape shape, float scale) {
     using Tiles = BackwardTiles<D>;
     constexpr unsigned BLOCKS = Tiles::BLOCKS;
     constexpr bool KEYS = ROWS == Rows::KEYS;
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS;
-    lse = head_statistics(lse, shape);
-    delta = head_statistics(delta, shape);
+    saved = head_statistics(saved, shape);
     auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
     auto gradients = plain_head(dout, shape);
     // scores from the first of each pair, dp from the second
@@ -510,11 +503,9 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float* delta, 
         unsigned char* tiles = shared + stage * Tiles::STAGE_BYTES;
         fetch_tile<D, Tiles::STREAM>(tiles, stream[0], first, shape);
         fetch_tile<D, Tiles::STREAM>(tiles + Tiles::STREAM * Tile<D>::PITCH, stream[1], first, shape);
-        unsigned query = first + threadIdx.x;
         if (KEYS && threadIdx.x < Tiles::STREAM) {
-            unsigned to = shared_address(tiles) + Tiles::STATISTICS + threadIdx.x * sizeof(float);
-            copy_float(to, lse + query, query < shape.tokens);
-            copy_float(to + Tiles::STREAM * sizeof(float), delta + query, query < shape.tokens);
+            unsigned to = shared_address(tiles) + Tiles::STATISTICS + threadIdx.x * sizeof(float2);
+            copy_pair(to, saved + first + threadIdx.x, first + threadIdx.x < shape.tokens);
         }
         commit_copies();
     };
@@ -522,15 +513,10 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float* delta, 
     fetch_tile<D, Tiles::ROWS>(shared, rows[0], first_row, shape);
     fetch_tile<D, Tiles::ROWS>(shared + Tiles::ROWS * Tile<D>::PITCH, rows[1], first_row, shape);
     commit_copies();
-    float row_lse[BLOCKS][2] = {}, row_deltas[BLOCKS][2] = {};
+    float2 statistics[BLOCKS][2];
     if (!KEYS) {
-        unsigned warp_row = first_row + threadIdx.x / WARP * BLOCKS * MMA;
-        row_delta<D>(row_deltas, delta, gradients, plain_head(out, shape), warp_row, shape);
-#pragma unroll
-        for (unsigned i = 0; i < 2 * BLOCKS; i++) {
-            unsigned row = warp_row + 8 * i + threadIdx.x % WARP / ROW_LANES;
-            row_lse[i / 2][i % 2] = row < shape.tokens ? lse[row] * LOG2_E : 0.0f;
-        }
+        unsigned warp_row = first_row + threadIdx.x / WARP * BLOCKS * MMA_ROWS;
+        row_statistics<D>(statistics, saved, head_statistics(lse, shape), gradients, plain_head(out, shape), warp_row, shape);
     }
     wait_copies<0>();
     __syncthreads();
@@ -539,9 +525,9 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float* delta, 
     right.load(shared + Tiles::ROWS * Tile<D>::PITCH);
     __syncthreads();
 
-    auto rows_first = LaneAddress<D>::rows_first(), columns_first = LaneAddress<D>::columns_first();
+    auto square = LaneAddress<D>::square(), strip = LaneAddress<D>::strip();
     float scale_log2 = scale * LOG2_E;
-    Sums by_ds[BLOCKS][Tile<D>::STEPS] = {}, by_p[BLOCKS][Tile<D>::STEPS] = {};
+    Sums by_ds[Tile<D>::COLUMNS][BLOCKS] = {}, by_p[Tile<D>::COLUMNS][BLOCKS] = {};
     fetch(0, 0);
     for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::STREAM, stage ^= 1) {
         if (first + Tiles::STREAM < shape.tokens) fetch(stage ^ 1, first + Tiles::STREAM);
@@ -550,26 +536,28 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float* delta, 
         __syncthreads(); // a wait covers a thread's own copies
         const unsigned char* tiles = shared + stage * Tiles::STAGE_BYTES;
         unsigned tile[2] = {shared_address(tiles), shared_address(tiles) + Tiles::STREAM * Tile<D>::PITCH};
-        const float* stage_lse = reinterpret_cast<const float*>(tiles + Tiles::STATISTICS);
-        const float* stage_delta = stage_lse + Tiles::STREAM;
 #pragma unroll 1
-        for (unsigned at = 0; at < Tiles::STREAM; at += MMA) {
-            Sums scores[BLOCKS][1] = {}, dp[BLOCKS][1] = {};
-            multiply_rows(scores, left, tile[0], at, columns_first);
-            multiply_rows(dp, right, tile[1], at, columns_first);
-            // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
-            if (!KEYS && first + at + MMA > shape.tokens) mask_columns(scores, max(shape.tokens, first + at) - (first + at));
+        for (unsigned at = 0; at < Tiles::STREAM; at += MMA_DEPTH) {
             Fragment p[BLOCKS], ds[BLOCKS];
 #pragma unroll
-            for (unsigned i = 0; i < BLOCKS; i++) {
-                QueryStatistics query =
-                    KEYS ? column_statistics(stage_lse, stage_delta, at) : row_statistics(row_lse[i], row_deltas[i]);
-                score_gradients(scores[i][0], dp[i][0], query, scale_log2);
-                p[i] = as_operand(scores[i][0]);
-                ds[i] = as_operand(dp[i][0]);
+            for (unsigned half = 0; half < 2; half++) {
+                unsigned column = at + half * MMA_COLUMNS;
+                Sums scores[BLOCKS], dp[BLOCKS];
+                multiply_rows(scores, left, tile[0], column, strip);
+                multiply_rows(dp, right, tile[1], column, strip);
+                // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
+                if (!KEYS && first + column + MMA_COLUMNS > shape.tokens) mask_keys(scores, int(shape.tokens) - int(first + column));
+                auto columns = reinterpret_cast<const float2*>(tiles + Tiles::STATISTICS) + column;
+                if (KEYS) score_gradients(scores, dp, columns, scale_log2);
+                else score_gradients(scores, dp, statistics, scale_log2);
+#pragma unroll
+                for (unsigned i = 0; i < BLOCKS; i++) {
+                    set_columns(p[i], half, scores[i]);
+                    set_columns(ds[i], half, dp[i]);
+                }
             }
-            multiply_columns(by_ds, ds, tile[0], at, rows_first);
-            if (KEYS) multiply_columns(by_p, p, tile[1], at, rows_first);
+            multiply_columns(by_ds, ds, tile[0], at, square);
+            if (KEYS) multiply_columns(by_p, p, tile[1], at, square);
         }
         __syncthreads(); // the next copies overwrite this stage
     }
