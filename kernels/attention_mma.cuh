@@ -96,6 +96,11 @@ __device__ __forceinline__ float row_max(float x) {
     return fmaxf(x, __shfl_xor_sync(FULL_WARP, x, 2));
 }
 
+// Hides from the compiler what it knows of the shape: what depends on it is computed again, not kept in registers meanwhile.
+__device__ __forceinline__ void forget(AttentionShape& shape) {
+    asm volatile("" : "+r"(shape.tokens), "+r"(shape.heads), "+r"(shape.head_dim));
+}
+
 // ---- tiles in shared memory ---------------------------------------------------------------------------------------------
 
 // Rows of D elements. The chunks of a row are permuted so that 8 rows of ldmatrix, and the two half rows that 8 lanes of
@@ -252,7 +257,8 @@ __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first,
 template <unsigned D> struct ForwardTiles {
     static constexpr unsigned BLOCKS = 2; // of 16 queries a warp: each fragment of k and v serves both
     static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
-    static constexpr unsigned KEYS = D <= 96 ? 64 : 32; // a stage; what the registers allow
+    static constexpr unsigned KEYS = D <= 64 ? 64 : 32; // of a stage
+    static constexpr unsigned STEP = D <= 64 ? 64 : D <= 96 ? 32 : 16; // keys whose scores are held at once; what the registers allow
     static constexpr unsigned STAGE_BYTES = 2 * KEYS * Tile<D>::PITCH;
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // q passes through it first
     static_assert(ROWS * Tile<D>::PITCH <= SHARED_BYTES, "q does not fit");
@@ -336,12 +342,12 @@ template <unsigned D>
 __device__ __forceinline__ void attention_forward(Element* out, float* lse, const Element* qkv, AttentionShape shape,
                                                   float scale) {
     using Tiles = ForwardTiles<D>;
-    constexpr unsigned BLOCKS = Tiles::BLOCKS, KEYS = Tiles::KEYS / MMA_COLUMNS;
+    constexpr unsigned BLOCKS = Tiles::BLOCKS, KEYS = Tiles::STEP / MMA_COLUMNS;
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS;
     auto keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
-    auto fetch = [&](unsigned stage, unsigned first) {
-        unsigned char* tiles = shared + stage * Tiles::STAGE_BYTES;
+    auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
+        unsigned char* tiles = shared + stage;
         fetch_tile<D, Tiles::KEYS>(tiles, keys, first, shape);
         fetch_tile<D, Tiles::KEYS>(tiles + Tiles::KEYS * Tile<D>::PITCH, values, first, shape);
         commit_copies();
@@ -360,32 +366,36 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
     Softmax<BLOCKS> softmax;
     Sums sums[Tile<D>::COLUMNS][BLOCKS] = {};
     fetch(0, 0);
-    for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::KEYS, stage ^= 1) {
-        if (first + Tiles::KEYS < shape.tokens) fetch(stage ^ 1, first + Tiles::KEYS);
+    for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::KEYS, stage = Tiles::STAGE_BYTES - stage) {
+        if (first + Tiles::KEYS < shape.tokens) fetch(Tiles::STAGE_BYTES - stage, first + Tiles::KEYS);
         else commit_copies(); // an empty group, so that the wait below is the same
         wait_copies<1>();
         __syncthreads(); // a wait covers a thread's own copies
-        unsigned key_tile = shared_address(shared) + stage * Tiles::STAGE_BYTES;
+        unsigned key_tile = shared_address(shared) + stage;
         unsigned value_tile = key_tile + Tiles::KEYS * Tile<D>::PITCH;
-        Sums scores[KEYS][BLOCKS];
+#pragma unroll 1
+        for (unsigned at = 0; at < Tiles::KEYS; at += Tiles::STEP) {
+            Sums scores[KEYS][BLOCKS];
 #pragma unroll
-        for (unsigned j = 0; j < KEYS; j++) multiply_rows(scores[j], queries, key_tile, j * MMA_COLUMNS, strip);
-        if (first + Tiles::KEYS > shape.tokens) {
+            for (unsigned j = 0; j < KEYS; j++) multiply_rows(scores[j], queries, key_tile, at + j * MMA_COLUMNS, strip);
+            if (first + at + Tiles::STEP > shape.tokens) {
 #pragma unroll
-            for (unsigned j = 0; j < KEYS; j++) mask_keys(scores[j], int(shape.tokens - first) - int(j * MMA_COLUMNS));
-        }
-        softmax.raise(scores, sums, scale_log2);
-        softmax.exponentiate(scores, scale_log2);
+                for (unsigned j = 0; j < KEYS; j++) mask_keys(scores[j], int(shape.tokens) - int(first + at + j * MMA_COLUMNS));
+            }
+            softmax.raise(scores, sums, scale_log2);
+            softmax.exponentiate(scores, scale_log2);
 #pragma unroll
-        for (unsigned j = 0; j < KEYS; j += 2) {
-            Fragment probabilities[BLOCKS];
+            for (unsigned j = 0; j < KEYS; j += 2) {
+                Fragment probabilities[BLOCKS];
 #pragma unroll
-            for (unsigned i = 0; i < 2 * BLOCKS; i++) set_columns(probabilities[i / 2], i % 2, scores[j + i % 2][i / 2]);
-            multiply_columns(sums, probabilities, value_tile, j * MMA_COLUMNS, square);
+                for (unsigned i = 0; i < 2 * BLOCKS; i++) set_columns(probabilities[i / 2], i % 2, scores[j + i % 2][i / 2]);
+                multiply_columns(sums, probabilities, value_tile, at + j * MMA_COLUMNS, square);
+            }
         }
         __syncthreads(); // the next copies overwrite this stage
     }
 
+    forget(shape);
     float factor[BLOCKS][2];
     float* row_lse = head_statistics(lse, shape);
 #pragma unroll
@@ -499,8 +509,8 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     // scores from the first of each pair, dp from the second
     HeadRows<const Element> rows[2] = {KEYS ? keys : queries, KEYS ? values : gradients};
     HeadRows<const Element> stream[2] = {KEYS ? queries : keys, KEYS ? gradients : values};
-    auto fetch = [&](unsigned stage, unsigned first) {
-        unsigned char* tiles = shared + stage * Tiles::STAGE_BYTES;
+    auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
+        unsigned char* tiles = shared + stage;
         fetch_tile<D, Tiles::STREAM>(tiles, stream[0], first, shape);
         fetch_tile<D, Tiles::STREAM>(tiles + Tiles::STREAM * Tile<D>::PITCH, stream[1], first, shape);
         if (KEYS && threadIdx.x < Tiles::STREAM) {
@@ -529,12 +539,12 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     float scale_log2 = scale * LOG2_E;
     Sums by_ds[Tile<D>::COLUMNS][BLOCKS] = {}, by_p[Tile<D>::COLUMNS][BLOCKS] = {};
     fetch(0, 0);
-    for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::STREAM, stage ^= 1) {
-        if (first + Tiles::STREAM < shape.tokens) fetch(stage ^ 1, first + Tiles::STREAM);
+    for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::STREAM, stage = Tiles::STAGE_BYTES - stage) {
+        if (first + Tiles::STREAM < shape.tokens) fetch(Tiles::STAGE_BYTES - stage, first + Tiles::STREAM);
         else commit_copies(); // an empty group, so that the wait below is the same
         wait_copies<1>();
         __syncthreads(); // a wait covers a thread's own copies
-        const unsigned char* tiles = shared + stage * Tiles::STAGE_BYTES;
+        const unsigned char* tiles = shared + stage;
         unsigned tile[2] = {shared_address(tiles), shared_address(tiles) + Tiles::STREAM * Tile<D>::PITCH};
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::STREAM; at += MMA_DEPTH) {
@@ -562,6 +572,7 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
         __syncthreads(); // the next copies overwrite this stage
     }
 
+    forget(shape);
     float scales[BLOCKS][2], ones[BLOCKS][2];
 #pragma unroll
     for (unsigned i = 0; i < 2 * BLOCKS; i++) {
