@@ -51,19 +51,7 @@ __device__ __forceinline__ float power_of_two(float x) {
     return y;
 }
 
-// The elements of a 16-byte pack of a row, zeros where the row or the head ends.
-template <class T>
-__device__ __forceinline__ Pack<T> guarded_pack(const T* row, unsigned column, bool exists, const AttentionShape& shape) {
-    if (exists && shape.aligned && column < shape.head_dim) return load_pack(row + column);
-    Pack<T> pack;
-#pragma unroll
-    for (unsigned i = 0; i < Pack<T>::COUNT; i++) {
-        pack.element[i] = T(0.0f);
-        if (exists && column + i < shape.head_dim) pack.element[i] = row[column + i];
-    }
-    return pack;
-}
-
+// A pack of a row's elements from `column` on, as far as the head goes.
 template <class T>
 __device__ __forceinline__ void store_guarded(T* row, unsigned column, const Pack<T>& pack, const AttentionShape& shape) {
     if (shape.aligned) {
