@@ -36,6 +36,20 @@ pub trait Backend: Sized + 'static {
     fn name(&self) -> String;
     /// `len` elements with unspecified contents, from a pool keyed by size.
     fn alloc(&self, len: usize) -> Result<Self::Buf>;
+    /// As [`Self::alloc`] for activations, `[batch, tokens, ..]` values: in what the device computes them in
+    /// ([`Precision`]).
+    fn alloc_activation(&self, len: usize) -> Result<Self::Buf> {
+        self.alloc(len)
+    }
+    /// As [`Self::alloc`] for parameters, with whatever copy of them the device's products read. `upload`, `fill`, `copy`
+    /// and `adam` keep the copy up.
+    fn alloc_weights(&self, len: usize) -> Result<Self::Buf> {
+        self.alloc(len)
+    }
+    /// `len` elements of the kind that `like` is made of.
+    fn alloc_like(&self, _like: &Self::Buf, len: usize) -> Result<Self::Buf> {
+        self.alloc(len)
+    }
     /// Elements in a buffer.
     fn len(buf: &Self::Buf) -> usize;
     /// A read-only view of a part.
@@ -54,6 +68,19 @@ pub trait Backend: Sized + 'static {
     fn download(&self, to: &mut [f32], from: Self::Ref<'_>);
     /// Memory in use.
     fn memory(&self) -> MemoryUse;
+    /// What went wrong in any kernel before; kernels themselves say nothing.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Runs `work`, one of many steps that launch the same kernels on the same buffers, which a device may keep and replay
+    /// as a whole. What a step uploads is read when `upload` is called.
+    fn run_step(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        work()
+    }
+    /// Device to host, without waiting: the function gives the values when it is called.
+    fn download_later(&self, from: Self::Ref<'_>) -> Box<dyn FnOnce() -> Result<Vec<f32>>>;
+    /// Begins to bring `host` to the device, while it computes; a following `upload` of the same values is then quick.
+    fn upload_ahead(&self, _host: &[f32]) {}
 
     /// `to = from`
     fn copy(&self, to: Self::Mut<'_>, from: Self::Ref<'_>);
@@ -81,6 +108,20 @@ pub trait Backend: Sized + 'static {
         activation: Activation,
         dims: MatmulDims,
     );
+    /// A linear layer and the residual connection around its branch: `h = x w^T + bias; y = residual + h`, or with a
+    /// gate `y = residual + gate[sample] h`; then `h [rows, columns]` is given, and saved for backward.
+    #[allow(clippy::too_many_arguments)]
+    fn matmul_residual_forward(
+        &self,
+        y: Self::Mut<'_>,
+        h: Option<Self::Mut<'_>>,
+        x: Self::Ref<'_>,
+        w: Self::Ref<'_>,
+        bias: Self::Ref<'_>,
+        residual: Self::Ref<'_>,
+        gate: Option<Gate<Self::Ref<'_>>>,
+        dims: MatmulDims,
+    );
     /// `dx = dh w`; dx `[rows, inner]`, dh `[rows, columns]` (the gradient of h, before the activation).
     fn matmul_backward_input(
         &self,
@@ -88,6 +129,17 @@ pub trait Backend: Sized + 'static {
         write: Write,
         dh: Self::Ref<'_>,
         w: Self::Ref<'_>,
+        dims: MatmulDims,
+    );
+    /// As [`Self::matmul_backward_input`] through the activation that made x: `dpre = (dh w) activation'(pre)`, the gradient of
+    /// pre, where `x = activation(pre)`; pre and dpre `[rows, inner]`.
+    fn matmul_backward_input_activated(
+        &self,
+        dpre: Self::Mut<'_>,
+        dh: Self::Ref<'_>,
+        w: Self::Ref<'_>,
+        pre: Self::Ref<'_>,
+        activation: Activation,
         dims: MatmulDims,
     );
     /// `dw += dh^T x; dbias += sum over rows of dh`
@@ -202,7 +254,17 @@ pub trait Backend: Sized + 'static {
         bias: Self::Ref<'_>,
         dims: PatchDims,
     );
-    /// Gradient of the above: `dweight +=`, `dbias +=`.
+    /// The same with rows added to the tokens: `tokens[b, n, :] += position[n, :] + sample[b, :]`, each where it is given.
+    fn patch_embed_rows_forward(
+        &self,
+        tokens: Self::Mut<'_>,
+        image: Self::Ref<'_>,
+        weight: Self::Ref<'_>,
+        bias: Self::Ref<'_>,
+        rows: AddedRows<Self::Ref<'_>>,
+        dims: PatchDims,
+    );
+    /// Gradient of the above with respect to weight and bias: `dweight +=`, `dbias +=`.
     fn patch_embed_backward_weight(
         &self,
         dweight: Self::Mut<'_>,
@@ -349,11 +411,14 @@ pub trait Backend: Sized + 'static {
 
     // ---- adam -------------------------------------------------------------------------------------
 
-    /// `out[0] = sum of x^2`, in a fixed order.
+    /// `out[0] = sum of x^2`, in a fixed order; `out[1] += 1` when that is not finite. out `[2]`.
     fn sum_of_squares(&self, out: Self::Mut<'_>, x: Self::Ref<'_>);
     /// One Adam(W) update over the flat buffers. `norm2[0]` is the gradients' sum of squares: with
     /// `c = min(1, max_norm / sqrt(norm2))`, `g' = c g`, `m = b1 m + (1 - b1) g'`, `v = b2 v + (1 - b2) g'^2`,
     /// `w = w (1 - lr decay) - lr (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)`; then the EMA.
+    ///
+    /// norm2 `[2]` as `sum_of_squares` makes it. Nothing changes when `norm2[1]` is not 0: the first step that went wrong is
+    /// then the last one that changed anything, however late the host looks.
     #[allow(clippy::too_many_arguments)]
     fn adam(
         &self,

@@ -77,6 +77,12 @@ pub enum Error {
         /// The setting that would make it fit.
         advice: String,
     },
+    /// A GPU, its driver or a kernel that did not do its work.
+    #[error("{problem}")]
+    Device {
+        /// What was tried, and what the driver said.
+        problem: String,
+    },
     /// The user pressed Ctrl-C (or SIGTERM came). Files that were whole by then stay; nothing else is saved by this error
     /// (training, which saves its state, ends without one).
     #[error("interrupted")]
@@ -103,6 +109,11 @@ impl Error {
     /// An [`Error::Config`].
     pub fn config(key: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::Config { key: key.into(), problem: problem.into() }
+    }
+
+    /// An [`Error::Device`].
+    pub fn device(problem: impl Into<String>) -> Error {
+        Error::Device { problem: problem.into() }
     }
 
     /// An [`Error::Shape`].

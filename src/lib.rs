@@ -11,6 +11,7 @@ pub mod audio;
 pub mod backend;
 pub mod config;
 pub mod cpu;
+pub mod cuda;
 pub mod dataset;
 pub mod diffusion;
 pub mod dit;

@@ -27,7 +27,7 @@ fn step(number: u64, decayed: usize) -> AdamStep {
 }
 
 fn device_norm2<B: Backend>(b: &B, x: &[f32]) -> f32 {
-    let (mut out, x) = (poisoned(b, 1), upload(b, x));
+    let (mut out, x) = (upload(b, &[f32::NAN, 0.0]), upload(b, x));
     b.sum_of_squares(all_mut::<B>(&mut out), all::<B>(&x));
     download(b, &out)[0]
 }
@@ -37,7 +37,7 @@ fn device_update<B: Backend>(b: &B, state: &State<f32>, gradient: &[f32], step: 
     let [mut w, mut m, mut v, mut ema] =
         [&state.weights, &state.first, &state.second, &state.ema].map(|x| upload(b, x));
     let gradient = upload(b, gradient);
-    let mut norm2 = poisoned(b, 1);
+    let mut norm2 = upload(b, &[f32::NAN, 0.0]);
     b.sum_of_squares(all_mut::<B>(&mut norm2), all::<B>(&gradient));
     b.adam(
         all_mut::<B>(&mut w),
@@ -59,6 +59,30 @@ fn check_norm<B: Backend>(b: &B) {
         assert_close(&format!("norm2 of {len}"), &[device_norm2(b, &x)], &[want], &[naive]);
     }
     assert_eq!(device_norm2(b, &[3.0, -4.0]), 25.0);
+}
+
+/// A gradient that is not finite is counted, and nothing changes from then on.
+fn check_halt<B: Backend>(b: &B) {
+    let before = State::new(&random(1, 33));
+    let mut state = [&before.weights, &before.first, &before.second, &before.ema].map(|x| upload(b, x));
+    let mut norm2 = upload(b, &[0.0, 0.0]);
+    for bad in [f32::NAN, f32::INFINITY, 1.0] {
+        let mut gradient = vec![0.5; 33];
+        gradient[20] = bad;
+        let gradient = upload(b, &gradient);
+        b.sum_of_squares(all_mut::<B>(&mut norm2), all::<B>(&gradient));
+        let [w, m, v, ema] = state.each_mut().map(|buf| all_mut::<B>(buf));
+        b.adam(w, m, v, ema, all::<B>(&gradient), all::<B>(&norm2), step(1, 16));
+    }
+    let norm2 = download(b, &norm2);
+    assert_eq!((norm2[0], norm2[1]), (0.25 * 32.0 + 1.0, 2.0));
+    let after = state.map(|buf| download(b, &buf));
+    assert_eq!(after, [before.weights, before.first, before.second, before.ema]);
+}
+
+#[test]
+fn nothing_changes_after_a_gradient_that_is_not_finite() {
+    check_halt(&Cpu::poisoned());
 }
 
 /// Five updates in a row, so that moments, corrections and EMA are all beyond their first step.

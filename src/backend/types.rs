@@ -2,6 +2,36 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a device computes activations in. Sums, statistics, parameters, their gradients and the loss are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// bfloat16: the upper 16 bits of an f32. Half the memory, and tensor cores.
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes of an activation.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
+
 /// What an output that may already hold a gradient does with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -209,6 +239,26 @@ pub struct NoiseRow {
     pub from: f32,
     /// One past the last noised frame.
     pub to: f32,
+}
+
+/// Where the added rows of a patch embedding come from (see `Backend::patch_embed_rows_forward`).
+#[derive(Clone, Copy, Debug)]
+pub struct AddedRows<R> {
+    /// `[tokens, dim]`, the same for every sample: the position embedding.
+    pub position: Option<R>,
+    /// `[batch, dim]`, the same for every token: the step embedding.
+    pub sample: Option<R>,
+}
+
+/// The gate of a residual connection: a slot of `modulation [batch, slots, dim]`, and how many tokens share it.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate<R> {
+    /// `[batch, slots, dim]`
+    pub modulation: R,
+    /// Which of the slots.
+    pub slot: Slots,
+    /// Tokens a sample.
+    pub tokens: usize,
 }
 
 /// One Adam update (Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019).

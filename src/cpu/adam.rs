@@ -23,6 +23,7 @@ pub fn sum_of_squares(out: &mut [f32], x: &[f32]) {
         );
     });
     out[0] = partials.iter().sum::<f64>() as f32;
+    out[1] += f32::from(u8::from(!out[0].is_finite()));
 }
 
 /// What of a step is the same for every parameter.
@@ -50,6 +51,9 @@ pub fn update(
     norm2: &[f32],
     step: AdamStep,
 ) {
+    if norm2[1] != 0.0 {
+        return;
+    }
     let factors = factors(norm2[0], step);
     let keep = 1.0 - step.lr * step.weight_decay;
     let cut = Cut::elements(weights.len());

@@ -100,18 +100,40 @@ fn one(_: f32) -> f32 {
 /// See `Backend::add_rows_forward`.
 pub fn add_rows_forward(y: &mut [f32], x: &[f32], rows: &[f32], repeat: Repeat, dims: TokenDims) {
     let dim = dims.dim;
+    each_row(y, rows, repeat, dims, |element, y, row| add_pair(y, &x[element..][..dim], row));
+}
+
+/// `y[b, n, :] += rows[n or b, :]`
+pub fn add_rows_in_place(y: &mut [f32], rows: &[f32], repeat: Repeat, dims: TokenDims) {
+    each_row(y, rows, repeat, dims, |_, y, row| {
+        for (y, &row) in y.iter_mut().zip(row) {
+            *y += row;
+        }
+    });
+}
+
+/// Calls `f` for each row of y, with the index of its first element and the row that is repeated there; f must be
+/// `#[inline(always)]`.
+fn each_row(
+    y: &mut [f32],
+    rows: &[f32],
+    repeat: Repeat,
+    dims: TokenDims,
+    f: impl Fn(usize, &mut [f32], &[f32]) + Sync,
+) {
+    let dim = dims.dim;
     Cut::rows(dims.batch, dims.tokens, dim).run(Rows(y, dim), |piece: Piece, Rows(y, _)| {
-        let x = &x[piece.elements(dim)];
+        let first = piece.elements(dim).start;
         let first_token = piece.rows.start - piece.group * dims.tokens;
         vectorised(
             #[inline(always)]
             || {
-                for (i, (y, x)) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).enumerate() {
+                for (i, y) in y.chunks_exact_mut(dim).enumerate() {
                     let row = match repeat {
                         Repeat::OverBatch => first_token + i,
                         Repeat::OverTokens => piece.group,
                     };
-                    add_pair(y, x, &rows[row * dim..][..dim]);
+                    f(first + i * dim, y, &rows[row * dim..][..dim]);
                 }
             },
         );
@@ -204,6 +226,25 @@ pub fn gated_residual_forward(
                 for (y, (x, branch)) in y.chunks_exact_mut(dim).zip(inputs) {
                     for (((y, &x), &branch), &gate) in y.iter_mut().zip(x).zip(branch).zip(gate) {
                         *y = gate.mul_add(branch, x);
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// `y = x + gate y`, as [`gated_residual_forward`] with its branch in y.
+pub fn gate_in_place(y: &mut [f32], x: &[f32], modulation: &[f32], gate: Slots, dims: TokenDims) {
+    let dim = dims.dim;
+    Cut::rows(dims.batch, dims.tokens, dim).run(Rows(y, dim), |piece: Piece, Rows(y, _)| {
+        let gate = &modulation[slot(gate, piece.group, dim)];
+        let x = &x[piece.elements(dim)];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                    for ((y, &x), &gate) in y.iter_mut().zip(x).zip(gate) {
+                        *y = gate.mul_add(*y, x);
                     }
                 }
             },

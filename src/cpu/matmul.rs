@@ -5,6 +5,7 @@ use super::simd::vectorised;
 use rayon::prelude::*;
 
 use super::activation;
+use super::elementwise;
 use super::gemm::{self, Matrix, add_in_order};
 use super::scratch::with_scratch;
 use crate::backend::*;
@@ -98,4 +99,35 @@ pub fn add_column_sums(sums: &mut [f32], x: &[f32]) {
         });
         add_in_order(sums, partial);
     });
+}
+
+/// See `Backend::matmul_residual_forward`.
+#[allow(clippy::too_many_arguments)]
+pub fn residual_forward(
+    y: &mut [f32],
+    h: Option<&mut [f32]>,
+    x: &[f32],
+    w: &[f32],
+    bias: &[f32],
+    residual: &[f32],
+    gate: Option<Gate<&[f32]>>,
+    dims: MatmulDims,
+) {
+    match (gate, h) {
+        (Some(Gate { modulation, slot, tokens }), Some(h)) => {
+            forward(h, None, x, w, Some(bias), Activation::Identity, dims);
+            let dims = TokenDims { batch: dims.rows / tokens.max(1), tokens, dim: dims.columns };
+            elementwise::gated_residual_forward(y, residual, h, modulation, slot, dims);
+        }
+        (Some(Gate { modulation, slot, tokens }), None) => {
+            // Without anybody who needs h, y holds it until the gate is applied, row by row.
+            forward(y, None, x, w, Some(bias), Activation::Identity, dims);
+            let dims = TokenDims { batch: dims.rows / tokens.max(1), tokens, dim: dims.columns };
+            elementwise::gate_in_place(y, residual, modulation, slot, dims);
+        }
+        (None, _) => {
+            forward(y, None, x, w, Some(bias), Activation::Identity, dims);
+            elementwise::add(y, residual);
+        }
+    }
 }

@@ -22,7 +22,7 @@ impl Pool {
 
     /// A buffer of exactly `len` elements with unspecified contents.
     pub fn take(&self, len: usize) -> Buffer {
-        let reused = self.shelves.lock().expect("no user code runs under this lock").take(len);
+        let reused = self.shelves.lock().expect("no user code runs under this lock").take(bytes(len));
         let mut data = reused.unwrap_or_else(|| vec![0.0; len]);
         if self.poison {
             data.fill(f32::NAN);
@@ -61,9 +61,13 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let data = std::mem::take(&mut self.data);
         if let Ok(mut shelves) = self.home.lock() {
-            shelves.give_back(data.len(), data);
+            shelves.give_back(bytes(data.len()), data);
         }
     }
+}
+
+fn bytes(len: usize) -> u64 {
+    (len as u64).saturating_mul(size_of::<f32>() as u64)
 }
 
 /// "CPU (AVX2)": what the kernels found at run time.

@@ -96,6 +96,11 @@ impl Backend for Cpu {
         to.copy_from_slice(from);
     }
 
+    fn download_later(&self, from: &[f32]) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
+        let values = from.to_vec();
+        Box::new(|| Ok(values))
+    }
+
     fn memory(&self) -> MemoryUse {
         self.pool.usage()
     }
@@ -127,6 +132,33 @@ impl Backend for Cpu {
         dims: MatmulDims,
     ) {
         matmul::forward(y, pre, x, w, bias, activation, dims);
+    }
+
+    fn matmul_residual_forward(
+        &self,
+        y: &mut [f32],
+        h: Option<&mut [f32]>,
+        x: &[f32],
+        w: &[f32],
+        bias: &[f32],
+        residual: &[f32],
+        gate: Option<Gate<&[f32]>>,
+        dims: MatmulDims,
+    ) {
+        matmul::residual_forward(y, h, x, w, bias, residual, gate, dims);
+    }
+
+    fn matmul_backward_input_activated(
+        &self,
+        dpre: &mut [f32],
+        dh: &[f32],
+        w: &[f32],
+        pre: &[f32],
+        activation: Activation,
+        dims: MatmulDims,
+    ) {
+        matmul::backward_input(dpre, Write::Replace, dh, w, dims);
+        elementwise::activation_backward_in_place(dpre, pre, activation);
     }
 
     fn matmul_backward_input(&self, dx: &mut [f32], write: Write, dh: &[f32], w: &[f32], dims: MatmulDims) {
@@ -227,6 +259,25 @@ impl Backend for Cpu {
         dims: PatchDims,
     ) {
         patch::embed_forward(tokens, image, weight, bias, dims);
+    }
+
+    fn patch_embed_rows_forward(
+        &self,
+        tokens: &mut [f32],
+        image: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        rows: AddedRows<&[f32]>,
+        dims: PatchDims,
+    ) {
+        patch::embed_forward(tokens, image, weight, bias, dims);
+        let dims = TokenDims { batch: dims.batch, tokens: dims.tokens(), dim: dims.dim };
+        if let Some(position) = rows.position {
+            elementwise::add_rows_in_place(tokens, position, Repeat::OverBatch, dims);
+        }
+        if let Some(sample) = rows.sample {
+            elementwise::add_rows_in_place(tokens, sample, Repeat::OverTokens, dims);
+        }
     }
 
     fn patch_embed_backward_weight(

@@ -6,6 +6,8 @@ use super::{Family, Length, Meter, Work};
 use crate::backend::*;
 use crate::error::Result;
 
+const F32_BYTES: u64 = size_of::<f32>() as u64;
+
 impl Backend for Meter {
     type Buf = Length;
     type Ref<'a> = usize;
@@ -16,7 +18,20 @@ impl Backend for Meter {
     }
 
     fn alloc(&self, len: usize) -> Result<Length> {
-        Ok(self.take(len))
+        Ok(self.take(len, F32_BYTES, 0))
+    }
+
+    fn alloc_activation(&self, len: usize) -> Result<Length> {
+        Ok(self.take(len, self.precision.bytes(), 0))
+    }
+
+    fn alloc_weights(&self, len: usize) -> Result<Length> {
+        let copy_bytes = if self.precision == Precision::Bf16 { self.precision.bytes() } else { 0 };
+        Ok(self.take(len, F32_BYTES, copy_bytes))
+    }
+
+    fn alloc_like(&self, like: &Length, len: usize) -> Result<Length> {
+        Ok(self.take(len, like.element_bytes, 0))
     }
 
     fn len(buf: &Length) -> usize {
@@ -43,6 +58,10 @@ impl Backend for Meter {
     fn download(&self, to: &mut [f32], from: usize) {
         assert_eq!(to.len(), from, "a download copies equal lengths");
         to.fill(0.0);
+    }
+
+    fn download_later(&self, from: usize) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
+        Box::new(move || Ok(vec![0.0; from]))
     }
 
     fn memory(&self) -> MemoryUse {
@@ -77,6 +96,34 @@ impl Backend for Meter {
         dims: MatmulDims,
     ) {
         self.record(Family::Matmul, Work::Matmul(dims));
+    }
+
+    fn matmul_residual_forward(
+        &self,
+        y: usize,
+        _h: Option<usize>,
+        _x: usize,
+        _w: usize,
+        _bias: usize,
+        _residual: usize,
+        _gate: Option<Gate<usize>>,
+        dims: MatmulDims,
+    ) {
+        self.record(Family::Matmul, Work::Matmul(dims));
+        self.record(Family::Elementwise, Work::Pass(y));
+    }
+
+    fn matmul_backward_input_activated(
+        &self,
+        dpre: usize,
+        _dh: usize,
+        _w: usize,
+        _pre: usize,
+        _activation: Activation,
+        dims: MatmulDims,
+    ) {
+        self.record(Family::Matmul, Work::Matmul(dims));
+        self.record(Family::Elementwise, Work::Pass(dpre));
     }
 
     fn matmul_backward_input(&self, _dx: usize, _write: Write, _dh: usize, _w: usize, dims: MatmulDims) {
@@ -177,6 +224,21 @@ impl Backend for Meter {
         dims: PatchDims,
     ) {
         self.record(Family::Patch, Work::Patch(dims));
+    }
+
+    fn patch_embed_rows_forward(
+        &self,
+        tokens: usize,
+        _image: usize,
+        _weight: usize,
+        _bias: usize,
+        rows: AddedRows<usize>,
+        dims: PatchDims,
+    ) {
+        self.record(Family::Patch, Work::Patch(dims));
+        for _ in [rows.position, rows.sample].into_iter().flatten() {
+            self.record(Family::Elementwise, Work::Pass(tokens));
+        }
     }
 
     fn patch_embed_backward_weight(

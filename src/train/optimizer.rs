@@ -35,21 +35,21 @@ impl<B: Backend> State<B> {
         moments: Option<(&[f32], &[f32])>,
     ) -> Result<Self> {
         let len = weights.len();
-        let upload = |host: Option<&[f32]>| -> Result<B::Buf> {
-            let mut buf = backend.alloc(len)?;
-            match host {
-                Some(host) => backend.upload(B::view_mut(&mut buf, 0..len), host),
-                None => backend.fill(B::view_mut(&mut buf, 0..len), 0.0),
-            }
-            Ok(buf)
+        let upload = |host: &[f32], mut buf: B::Buf| {
+            backend.upload(B::view_mut(&mut buf, 0..len), host);
+            buf
+        };
+        let moment = |host: Option<&[f32]>| match host {
+            Some(host) => Ok(upload(host, backend.alloc(len)?)),
+            None => zeroed(backend, len),
         };
         Ok(State {
-            weights: upload(Some(weights))?,
-            gradients: upload(None)?,
-            first: upload(moments.map(|(first, _)| first))?,
-            second: upload(moments.map(|(_, second)| second))?,
-            ema: upload(Some(ema))?,
-            norm2: backend.alloc(1)?,
+            weights: upload(weights, backend.alloc_weights(len)?),
+            gradients: zeroed(backend, len)?,
+            first: moment(moments.map(|(first, _)| first))?,
+            second: moment(moments.map(|(_, second)| second))?,
+            ema: upload(ema, backend.alloc_weights(len)?),
+            norm2: zeroed(backend, 2)?,
             len,
         })
     }
@@ -57,7 +57,7 @@ impl<B: Backend> State<B> {
     /// Norm of the gradients; what [`Self::update`] clips by.
     pub fn gradient_norm(&mut self, backend: &B) -> f64 {
         let gradients = B::view(&self.gradients, 0..self.len);
-        backend.sum_of_squares(B::view_mut(&mut self.norm2, 0..1), gradients);
+        backend.sum_of_squares(B::view_mut(&mut self.norm2, 0..2), gradients);
         let mut norm2 = [0.0];
         backend.download(&mut norm2, B::view(&self.norm2, 0..1));
         f64::from(norm2[0]).sqrt()
@@ -72,7 +72,7 @@ impl<B: Backend> State<B> {
             B::view_mut(&mut self.second, all.clone()),
             B::view_mut(&mut self.ema, all.clone()),
             B::view(&self.gradients, all),
-            B::view(&self.norm2, 0..1),
+            B::view(&self.norm2, 0..2),
             step,
         );
     }
@@ -84,6 +84,12 @@ impl<B: Backend> State<B> {
         backend.download(&mut host, B::view(buf, all));
         host
     }
+}
+
+fn zeroed<B: Backend>(backend: &B, len: usize) -> Result<B::Buf> {
+    let mut buf = backend.alloc(len)?;
+    backend.fill(B::view_mut(&mut buf, 0..len), 0.0);
+    Ok(buf)
 }
 
 /// The numbers of update number `step` (0-based).

@@ -1,6 +1,7 @@
 //! What the kernel tests share: seeded inputs, memory of a backend, and the rule for "close enough".
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod cuda;
 pub mod real;
 
 use dit_engine::backend::Backend;
@@ -28,6 +29,30 @@ pub fn upload<B: Backend>(backend: &B, x: &[f32]) -> B::Buf {
     let mut buf = backend.alloc(x.len()).expect("memory for a test");
     backend.upload(B::view_mut(&mut buf, 0..x.len()), x);
     buf
+}
+
+/// Activations of the backend that hold `x`, as near as the device's precision can.
+pub fn upload_activation<B: Backend>(backend: &B, x: &[f32]) -> B::Buf {
+    let mut buf = backend.alloc_activation(x.len()).expect("memory for a test");
+    backend.upload(B::view_mut(&mut buf, 0..x.len()), x);
+    buf
+}
+
+/// Parameters of the backend that hold `x`.
+pub fn upload_weights<B: Backend>(backend: &B, x: &[f32]) -> B::Buf {
+    let mut buf = backend.alloc_weights(x.len()).expect("memory for a test");
+    backend.upload(B::view_mut(&mut buf, 0..x.len()), x);
+    buf
+}
+
+/// `x` as the backend's activations hold it: what a reference has to be given, and how a naive result is rounded.
+pub fn rounded<B: Backend>(backend: &B, x: &[f32]) -> Vec<f32> {
+    download(backend, &upload_activation(backend, x))
+}
+
+/// Activations full of NaN.
+pub fn poisoned_activation<B: Backend>(backend: &B, len: usize) -> B::Buf {
+    upload_activation(backend, &vec![f32::NAN; len])
 }
 
 /// A buffer full of NaN: an element that a kernel forgets to write, or reads first, is seen.

@@ -1,0 +1,751 @@
+//! The CUDA backend: one file a family, formulas in `backend.rs`, kernels in `kernels/`. A family's file checks what its
+//! kernels rely on, chooses among them and says how many blocks run; what runs is on the GPU, or in softcuda.
+
+pub mod adam;
+pub mod attention;
+pub mod contract;
+pub mod driver;
+pub mod elementwise;
+pub mod embed;
+pub mod kernels;
+pub mod loss;
+pub mod matmul;
+pub mod memory;
+pub mod noise;
+pub mod norm;
+pub mod patch;
+pub mod queue;
+pub mod sampler;
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::backend::*;
+use crate::error::{Error, Result};
+
+use contract::Kind;
+use driver::Driver;
+use kernels::{Kernels, OLDEST_BF16_CAPABILITY, OLDEST_CAPABILITY};
+use memory::{Buffer, Element, Mut, Pool, Ref, Span};
+use queue::{Command, Queue};
+
+/// Counters that last blocks are found by; a launch uses the first so many of them, and leaves them at 0.
+const COUNTERS: usize = 1 << 16;
+
+/// How a device is to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Number of the device.
+    pub ordinal: usize,
+    /// What activations are computed in; `None` for bf16 where the device has it.
+    pub precision: Option<Precision>,
+    /// Whether steps are captured as graphs and replayed.
+    pub graphs: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { ordinal: 0, precision: None, graphs: true }
+    }
+}
+
+/// A GPU as a device. Cloning shares it.
+#[derive(Clone)]
+pub struct Cuda {
+    driver: Rc<Driver>,
+    queue: Rc<Queue>,
+    kernels: Rc<Kernels>,
+    pool: Pool,
+    counters: Rc<Buffer>,
+    precision: Precision,
+    name: String,
+    multiprocessors: u32,
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arg {
+    /// A pointer, 0 for none, or a large count.
+    Wide(u64),
+    /// A size, a choice.
+    Word(u32),
+    /// A number.
+    Real(f32),
+}
+
+impl Arg {
+    fn kind(self) -> Kind {
+        match self {
+            Arg::Wide(_) => Kind::Wide,
+            Arg::Word(_) => Kind::Word,
+            Arg::Real(_) => Kind::Real,
+        }
+    }
+
+    fn bits(self) -> u64 {
+        match self {
+            Arg::Wide(value) => value,
+            Arg::Word(value) => value.into(),
+            Arg::Real(value) => value.to_bits().into(),
+        }
+    }
+
+    /// A count of elements.
+    pub fn count(count: usize) -> Arg {
+        Arg::Wide(count as u64)
+    }
+
+    /// A pointer that may be absent.
+    pub fn optional(span: Option<&Span>) -> Arg {
+        Arg::Wide(span.map_or(0, |span| span.address))
+    }
+}
+
+impl From<&Span> for Arg {
+    fn from(span: &Span) -> Arg {
+        Arg::Wide(span.address)
+    }
+}
+
+impl From<Ref<'_>> for Arg {
+    fn from(view: Ref<'_>) -> Arg {
+        Arg::Wide(view.address)
+    }
+}
+
+impl From<&Mut<'_>> for Arg {
+    fn from(view: &Mut<'_>) -> Arg {
+        Arg::Wide(view.address)
+    }
+}
+
+impl From<&Buffer> for Arg {
+    fn from(buffer: &Buffer) -> Arg {
+        Arg::from(buffer.view(0..buffer.len()))
+    }
+}
+
+impl From<Write> for Arg {
+    fn from(write: Write) -> Arg {
+        Arg::Word((write == Write::Add).into())
+    }
+}
+
+impl From<Activation> for Arg {
+    fn from(activation: Activation) -> Arg {
+        Arg::Word(activation as u32)
+    }
+}
+
+impl Cuda {
+    /// A device of the driver that is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when there is no driver, no such device, or one too old for the kernels or the precision.
+    pub fn open(options: Options) -> Result<Cuda> {
+        let devices = driver::device_count()?;
+        if options.ordinal >= devices {
+            let problem = format!("there is no device {}; the driver has {devices}", options.ordinal);
+            return Err(Error::device(problem));
+        }
+        let driver = Rc::new(Driver::open(options.ordinal)?);
+        let (name, capability) = (driver.name()?, driver.capability()?);
+        if capability < OLDEST_CAPABILITY {
+            let problem =
+                format!("{name} has compute capability {}, the kernels need 7.5", decimal(capability));
+            return Err(Error::device(problem));
+        }
+        let best = if capability >= OLDEST_BF16_CAPABILITY { Precision::Bf16 } else { Precision::F32 };
+        let precision = options.precision.unwrap_or(best);
+        if precision == Precision::Bf16 && best == Precision::F32 {
+            let problem = format!(
+                "{name} has compute capability {}, bf16 needs 8.0; use --precision f32",
+                decimal(capability)
+            );
+            return Err(Error::device(problem));
+        }
+        let pool = Pool::new(driver.clone());
+        let counters = pool.take(COUNTERS, Element::F32, false)?;
+        let multiprocessors = driver.multiprocessors()?;
+        let queue = Rc::new(Queue::new(driver.clone(), options.graphs));
+        queue.issue(Command::Clear { to: counters.view(0..COUNTERS).address, bytes: COUNTERS * 4 });
+        queue.check()?;
+        let (kernels, counters) = (Rc::new(Kernels::new(capability)), Rc::new(counters));
+        Ok(Cuda { driver, queue, kernels, pool, counters, precision, name, multiprocessors })
+    }
+
+    /// What activations are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// (kernel launches outside of graphs, steps that were one graph launch)
+    pub fn launch_counts(&self) -> (u64, u64) {
+        self.queue.counts()
+    }
+
+    /// Multiprocessors of the device, to choose how finely work is cut.
+    ///
+    /// Nothing that changes the order of a sum may depend on it: the same bits come from every device of a kind.
+    pub fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
+    }
+
+    /// The element of activations.
+    fn activation_element(&self) -> Element {
+        match self.precision {
+            Precision::F32 => Element::F32,
+            Precision::Bf16 => Element::Bf16,
+        }
+    }
+
+    /// Puts a kernel of the set for `element` on the stream. A launch without blocks is none.
+    fn launch(&self, element: Element, name: &str, grid: [usize; 3], arguments: &[Arg]) {
+        if grid.contains(&0) || self.queue.has_failed() {
+            return;
+        }
+        let command = self.kernels.get(&self.driver, element, name).and_then(|kernel| {
+            let expected = &kernel.contract().parameters;
+            let given: Vec<Kind> = arguments.iter().map(|argument| argument.kind()).collect();
+            if *expected != given {
+                return Err(Error::device(format!("{name}: takes {expected:?}, was given {given:?}")));
+            }
+            let side = |side: usize| {
+                u32::try_from(side)
+                    .map_err(|_| Error::device(format!("{name}: a grid of {grid:?} blocks is too large")))
+            };
+            let grid = [side(grid[0])?, side(grid[1])?, side(grid[2])?];
+            let arguments = arguments.iter().map(|argument| argument.bits()).collect();
+            Ok(Command::Launch { kernel, grid, arguments })
+        });
+        match command {
+            Ok(command) => self.queue.issue(command),
+            Err(error) => self.queue.note(Err(error)),
+        }
+    }
+
+    /// A number that a family's kernels state for the host; 1 when that fails, which the next launch reports.
+    fn constant(&self, element: Element, name: &str) -> usize {
+        match self.kernels.constant(&self.driver, element, name) {
+            Ok(value) => value as usize,
+            Err(error) => {
+                self.queue.note(Err(error));
+                1
+            }
+        }
+    }
+
+    /// Threads a block of a kernel; 1 when that fails, which the next launch reports.
+    fn block(&self, element: Element, name: &str) -> usize {
+        match self.kernels.get(&self.driver, element, name) {
+            Ok(kernel) => kernel.contract().block as usize,
+            Err(error) => {
+                self.queue.note(Err(error));
+                1
+            }
+        }
+    }
+
+    /// f32 memory that a launch needs for itself; it may be dropped as soon as the launch is on the stream.
+    fn workspace(&self, len: usize) -> Option<Buffer> {
+        match self.pool.take(len, Element::F32, false) {
+            Ok(buffer) => Some(buffer),
+            Err(error) => {
+                self.queue.note(Err(error));
+                None
+            }
+        }
+    }
+
+    /// `count` counters at 0, which the kernel leaves at 0.
+    fn counters(&self, count: usize) -> Arg {
+        if count > COUNTERS {
+            self.fail(&format!("{count} counters are more than the {COUNTERS} there are"));
+        }
+        Arg::from(&*self.counters)
+    }
+
+    /// A size as an argument.
+    fn word(&self, value: usize) -> Arg {
+        let word = u32::try_from(value);
+        Arg::Word(word.unwrap_or_else(|_| {
+            self.fail(&format!("{value} is more than a kernel's sizes can be"));
+            0
+        }))
+    }
+
+    /// The address of parameters as a product of `element` reads them: the f32 values or their bf16 copy.
+    fn weights(&self, weights: Ref<'_>, element: Element) -> Arg {
+        match (element, weights.element, weights.copy) {
+            (Element::F32, Element::F32, _) | (Element::Bf16, Element::Bf16, _) => weights.into(),
+            (Element::Bf16, Element::F32, Some(copy)) => Arg::Wide(copy),
+            _ => {
+                self.fail("these parameters have no bf16 copy: they were not made by alloc_weights");
+                Arg::Wide(0)
+            }
+        }
+    }
+
+    /// Remembers what went wrong; nothing runs after it, and [`Backend::check`] says what it was.
+    fn fail(&self, problem: &str) {
+        self.queue.note(Err(Error::device(problem)));
+    }
+
+    fn upload_span(&self, to: &Span, from: &[f32]) {
+        assert_eq!(to.len, from.len(), "an upload copies equal lengths");
+        if from.is_empty() {
+            return;
+        }
+        self.queue.issue(Command::Upload { to: to.address, bytes: memory::encode(from, to.element) });
+        if let Some(copy) = to.copy {
+            self.queue.issue(Command::Upload { to: copy, bytes: memory::encode(from, Element::Bf16) });
+        }
+    }
+}
+
+/// 75 is 7.5.
+fn decimal(capability: u32) -> String {
+    format!("{}.{}", capability / 10, capability % 10)
+}
+
+impl Backend for Cuda {
+    type Buf = Buffer;
+    type Ref<'a> = Ref<'a>;
+    type Mut<'a> = Mut<'a>;
+
+    fn name(&self) -> String {
+        format!("{} ({})", self.name, self.precision)
+    }
+
+    fn alloc(&self, len: usize) -> Result<Buffer> {
+        self.check()?;
+        self.pool.take(len, Element::F32, false)
+    }
+
+    fn alloc_activation(&self, len: usize) -> Result<Buffer> {
+        self.check()?;
+        self.pool.take(len, self.activation_element(), false)
+    }
+
+    fn alloc_weights(&self, len: usize) -> Result<Buffer> {
+        self.check()?;
+        self.pool.take(len, Element::F32, self.precision == Precision::Bf16)
+    }
+
+    fn alloc_like(&self, like: &Buffer, len: usize) -> Result<Buffer> {
+        self.check()?;
+        self.pool.take(len, like.element(), false)
+    }
+
+    fn len(buf: &Buffer) -> usize {
+        buf.len()
+    }
+
+    fn view(buf: &Buffer, range: Range<usize>) -> Ref<'_> {
+        buf.view(range)
+    }
+
+    fn view_mut(buf: &mut Buffer, range: Range<usize>) -> Mut<'_> {
+        buf.view_mut(range)
+    }
+
+    fn view_two_mut(buf: &mut Buffer, first: Range<usize>, second: Range<usize>) -> (Mut<'_>, Mut<'_>) {
+        buf.view_two_mut(first, second)
+    }
+
+    fn upload(&self, to: Mut<'_>, from: &[f32]) {
+        self.upload_span(&to, from);
+    }
+
+    fn download(&self, to: &mut [f32], from: Ref<'_>) {
+        assert_eq!(to.len(), from.len, "a download copies equal lengths");
+        to.fill(f32::NAN);
+        self.queue.settle();
+        if from.len == 0 || self.queue.has_failed() {
+            return;
+        }
+        let mut bytes = vec![0; from.bytes()];
+        let outcome = self.driver.copy_to_host(&mut bytes, from.address);
+        if outcome.is_ok() {
+            memory::decode(&bytes, from.element, to);
+        }
+        self.queue.note(outcome);
+    }
+
+    fn download_later(&self, from: Ref<'_>) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
+        self.queue.settle();
+        let copied = self.check().and_then(|()| {
+            let mut pinned = self.driver.pinned(from.bytes())?;
+            self.driver.copy_to_pinned(&mut pinned, 0, from.address, from.bytes())?;
+            Ok((pinned, self.driver.event()?))
+        });
+        let (len, element) = (from.len, from.element);
+        Box::new(move || {
+            let (pinned, event) = copied?;
+            event.wait()?;
+            let mut values = vec![0.0; len];
+            memory::decode(&pinned.bytes()[..len * element.bytes()], element, &mut values);
+            Ok(values)
+        })
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.pool.usage()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.queue.check()
+    }
+
+    fn run_step(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.queue.step(work)
+    }
+
+    fn copy(&self, to: Mut<'_>, from: Ref<'_>) {
+        assert_eq!(
+            (to.len, to.element),
+            (from.len, from.element),
+            "a copy copies equal lengths of the same kind"
+        );
+        let bytes = from.bytes();
+        self.queue.issue(Command::Copy { to: to.address, from: from.address, bytes });
+        if let (Some(to), Some(from_copy)) = (to.copy, from.copy) {
+            self.queue.issue(Command::Copy { to, from: from_copy, bytes: from.len * Element::Bf16.bytes() });
+        }
+    }
+
+    fn fill(&self, to: Mut<'_>, value: f32) {
+        elementwise::fill(self, &to, value);
+    }
+
+    fn add(&self, to: Mut<'_>, from: Ref<'_>) {
+        elementwise::add(self, to, from);
+    }
+
+    fn find_non_finite(&self, x: Ref<'_>) -> Option<usize> {
+        elementwise::find_non_finite(self, x)
+    }
+
+    fn matmul_forward(
+        &self,
+        y: Mut<'_>,
+        pre: Option<Mut<'_>>,
+        x: Ref<'_>,
+        w: Ref<'_>,
+        bias: Option<Ref<'_>>,
+        activation: Activation,
+        dims: MatmulDims,
+    ) {
+        matmul::forward(self, y, pre, x, w, bias, activation, dims);
+    }
+
+    fn matmul_residual_forward(
+        &self,
+        y: Mut<'_>,
+        h: Option<Mut<'_>>,
+        x: Ref<'_>,
+        w: Ref<'_>,
+        bias: Ref<'_>,
+        residual: Ref<'_>,
+        gate: Option<Gate<Ref<'_>>>,
+        dims: MatmulDims,
+    ) {
+        matmul::residual_forward(self, y, h, x, w, bias, residual, gate, dims);
+    }
+
+    fn matmul_backward_input(&self, dx: Mut<'_>, write: Write, dh: Ref<'_>, w: Ref<'_>, dims: MatmulDims) {
+        matmul::backward_input(self, dx, write, dh, w, dims);
+    }
+
+    fn matmul_backward_input_activated(
+        &self,
+        dpre: Mut<'_>,
+        dh: Ref<'_>,
+        w: Ref<'_>,
+        pre: Ref<'_>,
+        activation: Activation,
+        dims: MatmulDims,
+    ) {
+        matmul::backward_input_activated(self, dpre, dh, w, pre, activation, dims);
+    }
+
+    fn matmul_backward_weight(
+        &self,
+        dw: Mut<'_>,
+        dbias: Option<Mut<'_>>,
+        dh: Ref<'_>,
+        x: Ref<'_>,
+        dims: MatmulDims,
+    ) {
+        matmul::backward_weight(self, dw, dbias, dh, x, dims);
+    }
+
+    fn norm_affine_forward(
+        &self,
+        y: Mut<'_>,
+        stats: Mut<'_>,
+        x: Ref<'_>,
+        weight: Ref<'_>,
+        bias: Ref<'_>,
+        eps: f32,
+        dims: TokenDims,
+    ) {
+        norm::affine_forward(self, y, stats, x, weight, bias, eps, dims);
+    }
+
+    fn norm_affine_backward(
+        &self,
+        dx: Mut<'_>,
+        write: Write,
+        dweight: Mut<'_>,
+        dbias: Mut<'_>,
+        dy: Ref<'_>,
+        x: Ref<'_>,
+        stats: Ref<'_>,
+        weight: Ref<'_>,
+        dims: TokenDims,
+    ) {
+        norm::affine_backward(self, dx, write, dweight, dbias, dy, x, stats, weight, dims);
+    }
+
+    fn norm_modulated_forward(
+        &self,
+        y: Mut<'_>,
+        stats: Mut<'_>,
+        x: Ref<'_>,
+        modulation: Ref<'_>,
+        shift: Slots,
+        scale: Slots,
+        eps: f32,
+        dims: TokenDims,
+    ) {
+        norm::modulated_forward(self, y, stats, x, modulation, shift, scale, eps, dims);
+    }
+
+    fn norm_modulated_backward(
+        &self,
+        dx: Mut<'_>,
+        write: Write,
+        dmodulation: Mut<'_>,
+        dy: Ref<'_>,
+        x: Ref<'_>,
+        stats: Ref<'_>,
+        modulation: Ref<'_>,
+        shift: Slots,
+        scale: Slots,
+        dims: TokenDims,
+    ) {
+        norm::modulated_backward(self, dx, write, dmodulation, dy, x, stats, modulation, shift, scale, dims);
+    }
+
+    fn attention_forward(&self, out: Mut<'_>, lse: Mut<'_>, qkv: Ref<'_>, dims: AttentionDims) {
+        attention::forward(self, out, lse, qkv, dims);
+    }
+
+    fn attention_backward(
+        &self,
+        dqkv: Mut<'_>,
+        dout: Ref<'_>,
+        out: Ref<'_>,
+        lse: Ref<'_>,
+        qkv: Ref<'_>,
+        dims: AttentionDims,
+    ) {
+        attention::backward(self, dqkv, dout, out, lse, qkv, dims);
+    }
+
+    fn patch_embed_forward(
+        &self,
+        tokens: Mut<'_>,
+        image: Ref<'_>,
+        weight: Ref<'_>,
+        bias: Ref<'_>,
+        dims: PatchDims,
+    ) {
+        patch::embed_forward(self, tokens, image, weight, bias, dims);
+    }
+
+    fn patch_embed_rows_forward(
+        &self,
+        tokens: Mut<'_>,
+        image: Ref<'_>,
+        weight: Ref<'_>,
+        bias: Ref<'_>,
+        rows: AddedRows<Ref<'_>>,
+        dims: PatchDims,
+    ) {
+        patch::embed_rows_forward(self, tokens, image, weight, bias, rows, dims);
+    }
+
+    fn patch_embed_backward_weight(
+        &self,
+        dweight: Mut<'_>,
+        dbias: Mut<'_>,
+        dtokens: Ref<'_>,
+        image: Ref<'_>,
+        dims: PatchDims,
+    ) {
+        patch::embed_backward_weight(self, dweight, dbias, dtokens, image, dims);
+    }
+
+    fn patch_embed_backward_input(
+        &self,
+        dimage: Mut<'_>,
+        write: Write,
+        dtokens: Ref<'_>,
+        weight: Ref<'_>,
+        dims: PatchDims,
+    ) {
+        patch::embed_backward_input(self, dimage, write, dtokens, weight, dims);
+    }
+
+    fn patch_deembed_forward(
+        &self,
+        image: Mut<'_>,
+        tokens: Ref<'_>,
+        weight: Ref<'_>,
+        bias: Ref<'_>,
+        dims: PatchDims,
+    ) {
+        patch::deembed_forward(self, image, tokens, weight, bias, dims);
+    }
+
+    fn patch_deembed_backward_weight(
+        &self,
+        dweight: Mut<'_>,
+        dbias: Mut<'_>,
+        dimage: Ref<'_>,
+        tokens: Ref<'_>,
+        dims: PatchDims,
+    ) {
+        patch::deembed_backward_weight(self, dweight, dbias, dimage, tokens, dims);
+    }
+
+    fn patch_deembed_backward_input(
+        &self,
+        dtokens: Mut<'_>,
+        write: Write,
+        dimage: Ref<'_>,
+        weight: Ref<'_>,
+        dims: PatchDims,
+    ) {
+        patch::deembed_backward_input(self, dtokens, write, dimage, weight, dims);
+    }
+
+    fn activation_forward(&self, y: Mut<'_>, x: Ref<'_>, activation: Activation) {
+        elementwise::activation_forward(self, y, x, activation);
+    }
+
+    fn activation_backward(
+        &self,
+        dx: Mut<'_>,
+        write: Write,
+        dy: Ref<'_>,
+        x: Ref<'_>,
+        activation: Activation,
+    ) {
+        elementwise::activation_backward(self, dx, write, dy, x, activation);
+    }
+
+    fn activation_backward_in_place(&self, dy: Mut<'_>, x: Ref<'_>, activation: Activation) {
+        elementwise::activation_backward_in_place(self, dy, x, activation);
+    }
+
+    fn add_rows_forward(&self, y: Mut<'_>, x: Ref<'_>, rows: Ref<'_>, repeat: Repeat, dims: TokenDims) {
+        elementwise::add_rows_forward(self, y, x, rows, repeat, dims);
+    }
+
+    fn add_rows_backward(&self, drows: Mut<'_>, dy: Ref<'_>, repeat: Repeat, dims: TokenDims) {
+        elementwise::add_rows_backward(self, drows, dy, repeat, dims);
+    }
+
+    fn residual_forward(&self, y: Mut<'_>, x: Ref<'_>, branch: Ref<'_>) {
+        elementwise::residual_forward(self, y, x, branch);
+    }
+
+    fn gated_residual_forward(
+        &self,
+        y: Mut<'_>,
+        x: Ref<'_>,
+        branch: Ref<'_>,
+        modulation: Ref<'_>,
+        gate: Slots,
+        dims: TokenDims,
+    ) {
+        elementwise::gated_residual_forward(self, y, x, branch, modulation, gate, dims);
+    }
+
+    fn gated_residual_backward(
+        &self,
+        dbranch: Mut<'_>,
+        dmodulation: Mut<'_>,
+        dy: Ref<'_>,
+        branch: Ref<'_>,
+        modulation: Ref<'_>,
+        gate: Slots,
+        dims: TokenDims,
+    ) {
+        elementwise::gated_residual_backward(self, dbranch, dmodulation, dy, branch, modulation, gate, dims);
+    }
+
+    fn step_embedding(&self, out: Mut<'_>, t: Ref<'_>, half: usize, max_period: f32) {
+        embed::step_embedding(self, out, t, half, max_period);
+    }
+
+    fn lookup_forward(&self, out: Mut<'_>, table: Ref<'_>, indices: &[u32], dim: usize) {
+        embed::lookup_forward(self, out, table, indices, dim);
+    }
+
+    fn lookup_backward(&self, dtable: Mut<'_>, dout: Ref<'_>, indices: &[u32], dim: usize) {
+        embed::lookup_backward(self, dtable, dout, indices, dim);
+    }
+
+    fn normal(&self, out: Mut<'_>, key: NoiseKey, first: u64) {
+        noise::normal(self, out, key, first);
+    }
+
+    fn noise_mix(
+        &self,
+        x_t: Mut<'_>,
+        target: Mut<'_>,
+        x0: Ref<'_>,
+        eps: Ref<'_>,
+        rows: Ref<'_>,
+        objective: Objective,
+        width: usize,
+    ) {
+        noise::mix(self, x_t, target, x0, eps, rows, objective, width);
+    }
+
+    fn mse(
+        &self,
+        losses: Mut<'_>,
+        dprediction: Mut<'_>,
+        prediction: Ref<'_>,
+        target: Ref<'_>,
+        weights: Ref<'_>,
+    ) {
+        loss::mse(self, losses, dprediction, prediction, target, weights);
+    }
+
+    fn sum_of_squares(&self, out: Mut<'_>, x: Ref<'_>) {
+        adam::sum_of_squares(self, out, x);
+    }
+
+    fn adam(
+        &self,
+        weights: Mut<'_>,
+        first: Mut<'_>,
+        second: Mut<'_>,
+        ema: Mut<'_>,
+        gradient: Ref<'_>,
+        norm2: Ref<'_>,
+        step: AdamStep,
+    ) {
+        adam::adam(self, weights, first, second, ema, gradient, norm2, step);
+    }
+
+    fn sampler_step(&self, x: Mut<'_>, prediction: Ref<'_>, z: Option<Ref<'_>>, step: SamplerStep) {
+        sampler::step(self, x, prediction, z, step);
+    }
+}
