@@ -18,6 +18,18 @@ struct AttentionShape {
     bool aligned; // rows begin at multiples of 16 bytes, and head_dim is a multiple of 16 bytes
 };
 
+// Hides from the compiler what it knows of a number: what depends on it is computed again, not kept in registers meanwhile.
+__device__ __forceinline__ unsigned forgotten(unsigned x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+__device__ __forceinline__ void forget(AttentionShape& shape) {
+    shape.tokens = forgotten(shape.tokens);
+    shape.heads = forgotten(shape.heads);
+    shape.head_dim = forgotten(shape.head_dim);
+}
+
 // The rows of one head of one sample: row i begins at data + i * stride.
 template <class T> struct HeadRows {
     T* data;

@@ -96,82 +96,61 @@ __device__ __forceinline__ float row_max(float x) {
     return fmaxf(x, __shfl_xor_sync(FULL_WARP, x, 2));
 }
 
-// Hides from the compiler what it knows of the shape: what depends on it is computed again, not kept in registers meanwhile.
-__device__ __forceinline__ void forget(AttentionShape& shape) {
-    asm volatile("" : "+r"(shape.tokens), "+r"(shape.heads), "+r"(shape.head_dim));
-}
-
 // ---- tiles in shared memory ---------------------------------------------------------------------------------------------
 
-// Rows of D elements. The chunks of a row are permuted so that 8 rows of ldmatrix, and the two half rows that 8 lanes of
-// cp.async write, lie in all 32 banks.
+// Rows of D elements. One chunk more than D, which is an odd number of chunks: the same chunk of 8 rows, one after another,
+// lies in all 32 banks, and so do four chunks of a row and the same four of the fourth row after it.
 template <unsigned D> struct Tile {
-    static constexpr unsigned PITCH = D * ELEMENT_BYTES;
+    static constexpr unsigned PITCH = D * ELEMENT_BYTES + CHUNK_BYTES;
     static constexpr unsigned STEPS = D / MMA_DEPTH;
     static constexpr unsigned COLUMNS = D / MMA_COLUMNS;
-    static constexpr unsigned PERMUTED = D % 64 == 0 ? 8 : 4; // chunks that change places among themselves
-
-    static __device__ __forceinline__ unsigned permutation(unsigned row) {
-        return (row / 2 % 4) ^ (PERMUTED == 8 ? row % 2 * 4 : 0);
-    }
-
-    static __device__ __forceinline__ unsigned offset(unsigned row, unsigned chunk) {
-        return row * PITCH + (chunk ^ permutation(row)) * CHUNK_BYTES;
-    }
 };
 
-// The address that a lane gives to ldmatrix, for matrices anywhere in a tile.
-template <unsigned D> struct LaneAddress {
-    unsigned row, chunk; // bytes
+// The row that four threads move at once: pairs of four have rows r and r + 4, see Tile.
+__device__ __forceinline__ unsigned moved_row(unsigned thread) {
+    unsigned four = thread / ROW_LANES;
+    return four % 2 * 4 + four / 2 % 4 + four / 8 * 8;
+}
 
-    __device__ __forceinline__ LaneAddress(unsigned lane_row, unsigned lane_chunk)
-        : row(lane_row * Tile<D>::PITCH), chunk((lane_chunk ^ Tile<D>::permutation(lane_row)) * CHUNK_BYTES) {}
+// What a lane adds to an address for ldmatrix, for matrices anywhere in a tile: 8 x 8 matrices in rows of `WIDTH`.
+// Squares: rows 0-7 and 8-15 of 8 columns, then of the next 8. A left operand, or, transposed, the right ones of 16 columns.
+template <unsigned D> __device__ __forceinline__ unsigned square_lane() {
+    unsigned lane = threadIdx.x % WARP;
+    return lane % 16 * Tile<D>::PITCH + lane / 16 * CHUNK_BYTES;
+}
 
-    // Rows 0-7 and 8-15 of 8 columns, then of the next 8: a left operand, or, transposed, the right ones of 16 columns.
-    static __device__ __forceinline__ LaneAddress square() {
-        unsigned lane = threadIdx.x % WARP;
-        return {lane % 16, lane / 16};
-    }
-
-    // 8 rows of 4 x 8 columns: right operands for two steps of depth.
-    static __device__ __forceinline__ LaneAddress strip() {
-        unsigned lane = threadIdx.x % WARP;
-        return {lane % 8, lane / 8};
-    }
-
-    // `first_row` is a multiple of 8; `first_chunk` of 2 for squares and of 4 for strips.
-    __device__ __forceinline__ unsigned at(unsigned tile, unsigned first_row, unsigned first_chunk) const {
-        unsigned permuted = first_chunk % Tile<D>::PERMUTED, fixed = first_chunk - permuted;
-        return tile + row + (chunk ^ permuted * CHUNK_BYTES) + first_row * Tile<D>::PITCH + fixed * CHUNK_BYTES;
-    }
-};
+// Strips: 8 rows of 4 x 8 columns. Right operands for two steps of depth.
+template <unsigned D> __device__ __forceinline__ unsigned strip_lane() {
+    unsigned lane = threadIdx.x % WARP;
+    return lane % 8 * Tile<D>::PITCH + lane / 8 * CHUNK_BYTES;
+}
 
 // Begins to fill a tile with ROWS rows from `first` on: four lanes a row, 64 bytes of it at a time.
 template <unsigned D, unsigned ROWS>
 __device__ __forceinline__ void fetch_tile(unsigned char* tile, HeadRows<const Element> from, unsigned first,
                                            const AttentionShape& shape) {
     constexpr unsigned ROWS_AT_ONCE = ATTENTION_THREADS / ROW_LANES;
+    unsigned thread = forgotten(threadIdx.x);
     if (!shape.aligned) {
 #pragma unroll 1
-        for (unsigned i = threadIdx.x; i < ROWS * D; i += ATTENTION_THREADS) {
+        for (unsigned i = thread; i < ROWS * D; i += ATTENTION_THREADS) {
             unsigned row = i / D, column = i % D;
             bool exists = first + row < shape.tokens && column < shape.head_dim;
             Element x = exists ? from.row(first + row)[column] : Element(0.0f);
-            unsigned offset = Tile<D>::offset(row, column / CHUNK) + column % CHUNK * ELEMENT_BYTES;
-            *reinterpret_cast<Element*>(tile + offset) = x;
+            *reinterpret_cast<Element*>(tile + row * Tile<D>::PITCH + column * ELEMENT_BYTES) = x;
         }
         return;
     }
-    unsigned lane_row = threadIdx.x / ROW_LANES, lane_chunk = threadIdx.x % ROW_LANES;
+    unsigned lane_row = moved_row(thread), lane_column = thread % ROW_LANES * CHUNK;
+    unsigned to = shared_address(tile) + lane_row * Tile<D>::PITCH + lane_column * ELEMENT_BYTES;
 #pragma unroll
     for (unsigned row = 0; row < ROWS; row += ROWS_AT_ONCE) {
-        const Element* source = from.row(first + row + lane_row) + lane_chunk * CHUNK;
+        const Element* source = from.row(first + row + lane_row) + lane_column;
         bool row_exists = first + row + lane_row < shape.tokens;
 #pragma unroll
-        for (unsigned chunk = 0; chunk < D / CHUNK; chunk += ROW_LANES) {
-            bool exists = row_exists && (chunk + lane_chunk) * CHUNK < shape.head_dim;
-            unsigned to = shared_address(tile) + row * Tile<D>::PITCH + Tile<D>::offset(lane_row, chunk + lane_chunk);
-            copy_chunk(to, source + chunk * CHUNK, exists);
+        for (unsigned column = 0; column < D; column += ROW_LANES * CHUNK) {
+            bool exists = row_exists && column + lane_column < shape.head_dim;
+            copy_chunk(to + row * Tile<D>::PITCH + column * ELEMENT_BYTES, source + column, exists);
         }
     }
 }
@@ -181,25 +160,23 @@ template <unsigned D, unsigned BLOCKS> struct Operand {
     Fragment fragment[BLOCKS][Tile<D>::STEPS];
 
     __device__ __forceinline__ void load(const unsigned char* tile) {
-        auto lane = LaneAddress<D>::square();
-        unsigned rows = shared_address(tile) + threadIdx.x / WARP * BLOCKS * MMA_ROWS * Tile<D>::PITCH;
+        unsigned rows = shared_address(tile) + threadIdx.x / WARP * BLOCKS * MMA_ROWS * Tile<D>::PITCH + square_lane<D>();
 #pragma unroll
         for (unsigned i = 0; i < BLOCKS; i++)
 #pragma unroll
             for (unsigned k = 0; k < Tile<D>::STEPS; k++)
-                fragment[i][k] = load_fragment(lane.at(rows, i * MMA_ROWS, k * MMA_DEPTH / CHUNK));
+                fragment[i][k] = load_fragment(rows + i * MMA_ROWS * Tile<D>::PITCH + k * MMA_DEPTH * ELEMENT_BYTES);
     }
 };
 
-// sums[i] = rows of `left` times the 8 rows of the tile from `first` on, over all D columns.
+// sums[i] = rows of `left` times 8 rows of a tile, over all D columns. `strip` is this lane's address in these.
 template <unsigned D, unsigned BLOCKS>
-__device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS], const Operand<D, BLOCKS>& left, unsigned tile,
-                                              unsigned first, const LaneAddress<D>& strip) {
+__device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS], const Operand<D, BLOCKS>& left, unsigned strip) {
 #pragma unroll
     for (unsigned i = 0; i < BLOCKS; i++) sums[i] = {};
 #pragma unroll
     for (unsigned k = 0; k < Tile<D>::STEPS; k += 2) {
-        Fragment right = load_fragment(strip.at(tile, first, k * MMA_DEPTH / CHUNK));
+        Fragment right = load_fragment(strip + k * MMA_DEPTH * ELEMENT_BYTES);
 #pragma unroll
         for (unsigned half = 0; half < 2; half++)
 #pragma unroll
@@ -208,13 +185,37 @@ __device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS], const Operan
     }
 }
 
-// sums[.][i] += left[i] times the 16 rows of the tile from `first` on.
+// sums[j][i] = rows of `left` in shared memory times 16 rows of a tile, over all D columns.
+template <unsigned D, unsigned BLOCKS>
+__device__ __forceinline__ void multiply_shared_rows(Sums (&sums)[2][BLOCKS], unsigned left_square, unsigned strip) {
+#pragma unroll
+    for (unsigned i = 0; i < 2 * BLOCKS; i++) sums[i % 2][i / 2] = {};
+#pragma unroll
+    for (unsigned k = 0; k < Tile<D>::STEPS; k += 2) {
+        Fragment right[2];
+#pragma unroll
+        for (unsigned j = 0; j < 2; j++)
+            right[j] = load_fragment(strip + j * MMA_COLUMNS * Tile<D>::PITCH + k * MMA_DEPTH * ELEMENT_BYTES);
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++)
+#pragma unroll
+            for (unsigned i = 0; i < BLOCKS; i++) {
+                unsigned row = i * MMA_ROWS, column = (k + half) * MMA_DEPTH;
+                Fragment left = load_fragment(left_square + row * Tile<D>::PITCH + column * ELEMENT_BYTES);
+#pragma unroll
+                for (unsigned j = 0; j < 2; j++)
+                    multiply(sums[j][i], left, right[j].part[2 * half], right[j].part[2 * half + 1]);
+            }
+    }
+}
+
+// sums[.][i] += left[i] times 16 rows of a tile. `square` is this lane's address in these.
 template <unsigned D, unsigned BLOCKS>
 __device__ __forceinline__ void multiply_columns(Sums (&sums)[Tile<D>::COLUMNS][BLOCKS], const Fragment (&left)[BLOCKS],
-                                                 unsigned tile, unsigned first, const LaneAddress<D>& square) {
+                                                 unsigned square) {
 #pragma unroll
     for (unsigned n = 0; n < Tile<D>::COLUMNS; n += 2) {
-        Fragment right = load_transposed(square.at(tile, first, n * MMA_COLUMNS / CHUNK));
+        Fragment right = load_transposed(square + n * MMA_COLUMNS * ELEMENT_BYTES);
 #pragma unroll
         for (unsigned half = 0; half < 2; half++)
 #pragma unroll
@@ -227,7 +228,8 @@ __device__ __forceinline__ void multiply_columns(Sums (&sums)[Tile<D>::COLUMNS][
 // sectors are written.
 template <unsigned D, unsigned BLOCKS>
 __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first, const Sums (&sums)[Tile<D>::COLUMNS][BLOCKS],
-                                           const float (&factor)[BLOCKS][2], unsigned char* shared, const AttentionShape& shape) {
+                                           const float (&factor)[BLOCKS][2], unsigned char* shared,
+                                           const AttentionShape& shape) {
     unsigned lane = threadIdx.x % WARP, warp_row = threadIdx.x / WARP * BLOCKS * MMA_ROWS;
     unsigned char* rows = shared + warp_row * Tile<D>::PITCH;
     __syncwarp(); // an earlier call may still be read
@@ -237,17 +239,18 @@ __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first,
         for (unsigned n = 0; n < Tile<D>::COLUMNS; n++) {
             const float* x = &sums[n][i / 2].element[i % 2 * 2];
             float by = factor[i / 2][i % 2];
-            unsigned offset = Tile<D>::offset(8 * i + lane / ROW_LANES, n) + lane % ROW_LANES * 2 * ELEMENT_BYTES;
-            *reinterpret_cast<unsigned*>(rows + offset) = round_pair(x[0] * by, x[1] * by);
+            unsigned row = 8 * i + lane / ROW_LANES, column = n * MMA_COLUMNS + lane % ROW_LANES * 2;
+            unsigned char* to_pair = rows + row * Tile<D>::PITCH + column * ELEMENT_BYTES;
+            *reinterpret_cast<unsigned*>(to_pair) = round_pair(x[0] * by, x[1] * by);
         }
     __syncwarp();
 #pragma unroll
-    for (unsigned row = lane / ROW_LANES; row < BLOCKS * MMA_ROWS; row += WARP / ROW_LANES) {
-        if (first + warp_row + row >= shape.tokens) break;
+    for (unsigned row = moved_row(lane); row < BLOCKS * MMA_ROWS; row += WARP / ROW_LANES) {
+        if (first + warp_row + row >= shape.tokens) continue;
 #pragma unroll
-        for (unsigned chunk = lane % ROW_LANES; chunk < D / CHUNK; chunk += ROW_LANES) {
-            auto pack = load_pack(reinterpret_cast<const Element*>(rows + Tile<D>::offset(row, chunk)));
-            store_guarded(to.row(first + warp_row + row), chunk * CHUNK, pack, shape);
+        for (unsigned column = lane % ROW_LANES * CHUNK; column < D; column += ROW_LANES * CHUNK) {
+            auto pack = load_pack(reinterpret_cast<const Element*>(rows + row * Tile<D>::PITCH) + column);
+            store_guarded(to.row(first + warp_row + row), column, pack, shape);
         }
     }
 }
@@ -258,7 +261,7 @@ template <unsigned D> struct ForwardTiles {
     static constexpr unsigned BLOCKS = 2; // of 16 queries a warp: each fragment of k and v serves both
     static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
     static constexpr unsigned KEYS = D <= 64 ? 64 : 32; // of a stage
-    static constexpr unsigned STEP = D <= 64 ? 64 : D <= 96 ? 32 : 16; // keys whose scores are held at once; what the registers allow
+    static constexpr unsigned STEP = D <= 64 ? 64 : D <= 96 ? 32 : 16; // keys whose scores the registers can hold at once
     static constexpr unsigned STAGE_BYTES = 2 * KEYS * Tile<D>::PITCH;
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // q passes through it first
     static_assert(ROWS * Tile<D>::PITCH <= SHARED_BYTES, "q does not fit");
@@ -361,7 +364,7 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
     queries.load(shared);
     __syncthreads();
 
-    auto square = LaneAddress<D>::square(), strip = LaneAddress<D>::strip();
+    unsigned square = shared_address(shared) + square_lane<D>(), strip = shared_address(shared) + strip_lane<D>();
     float scale_log2 = scale * LOG2_E;
     Softmax<BLOCKS> softmax;
     Sums sums[Tile<D>::COLUMNS][BLOCKS] = {};
@@ -371,13 +374,13 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
         else commit_copies(); // an empty group, so that the wait below is the same
         wait_copies<1>();
         __syncthreads(); // a wait covers a thread's own copies
-        unsigned key_tile = shared_address(shared) + stage;
-        unsigned value_tile = key_tile + Tiles::KEYS * Tile<D>::PITCH;
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::KEYS; at += Tiles::STEP) {
             Sums scores[KEYS][BLOCKS];
 #pragma unroll
-            for (unsigned j = 0; j < KEYS; j++) multiply_rows(scores[j], queries, key_tile, at + j * MMA_COLUMNS, strip);
+            for (unsigned j = 0; j < KEYS; j++) {
+                multiply_rows(scores[j], queries, strip + stage + (at + j * MMA_COLUMNS) * Tile<D>::PITCH);
+            }
             if (first + at + Tiles::STEP > shape.tokens) {
 #pragma unroll
                 for (unsigned j = 0; j < KEYS; j++) mask_keys(scores[j], int(shape.tokens) - int(first + at + j * MMA_COLUMNS));
@@ -389,7 +392,7 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
                 Fragment probabilities[BLOCKS];
 #pragma unroll
                 for (unsigned i = 0; i < 2 * BLOCKS; i++) set_columns(probabilities[i / 2], i % 2, scores[j + i % 2][i / 2]);
-                multiply_columns(sums, probabilities, value_tile, at + j * MMA_COLUMNS, square);
+                multiply_columns<D>(sums, probabilities, square + stage + (Tiles::KEYS + at + j * MMA_COLUMNS) * Tile<D>::PITCH);
             }
         }
         __syncthreads(); // the next copies overwrite this stage
@@ -417,14 +420,19 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
 // is queries. So both are: scores = left rows x stream^T, dp = right rows x stream^T, then sums over the stream.
 enum class Rows { QUERIES, KEYS };
 
-template <unsigned D> struct BackwardTiles {
+template <unsigned D, Rows SIDE> struct BackwardTiles {
     static constexpr unsigned BLOCKS = D <= 64 ? 2 : 1; // of 16 rows a warp; what the registers allow
     static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
-    static constexpr unsigned STREAM = ROWS / 2; // rows of a stage
-    static constexpr unsigned STATISTICS = 2 * STREAM * Tile<D>::PITCH; // where they lie in a stage, for dk and dv
+    // Whether the second rows are held in registers as the first are, or read from shared memory whenever they are needed.
+    static constexpr bool SECOND_HELD = !(D == 64 && SIDE == Rows::KEYS);
+    static constexpr unsigned STREAM = SECOND_HELD ? ROWS / 2 : ROWS / 4; // rows of a stage
+    static constexpr unsigned SECOND = STREAM * Tile<D>::PITCH; // where the second tile lies in a stage
+    static constexpr unsigned STATISTICS = 2 * SECOND;          // and those of the queries, for dk and dv
     static constexpr unsigned STAGE_BYTES = STATISTICS + STREAM * sizeof(float2);
-    static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // the rows pass through it first
-    static_assert(2 * ROWS * Tile<D>::PITCH <= SHARED_BYTES, "the rows do not fit");
+    static constexpr unsigned SECOND_ROWS = SECOND_HELD ? ROWS * Tile<D>::PITCH : STAGES * STAGE_BYTES; // where they lie
+    static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES + (SECOND_HELD ? 0 : ROWS * Tile<D>::PITCH);
+    static_assert(ROWS * Tile<D>::PITCH <= STAGES * STAGE_BYTES, "rows that are held pass through the stages");
+    static_assert(SECOND_ROWS + ROWS * Tile<D>::PITCH <= SHARED_BYTES, "rows that are held pass through the stages");
     static_assert(STREAM <= ATTENTION_THREADS, "a thread fetches the statistics of one query");
 };
 
@@ -495,15 +503,14 @@ __device__ __forceinline__ void score_gradients(Sums (&scores)[BLOCKS], Sums (&d
 }
 
 // dq, or dk and dv. `saved` is written where the rows are queries and read where they are keys: the queries come first.
-template <unsigned D, Rows ROWS>
+template <unsigned D, Rows SIDE>
 __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved, const Element* dout, const Element* out,
                                                    const float* lse, const Element* qkv, AttentionShape shape, float scale) {
-    using Tiles = BackwardTiles<D>;
+    using Tiles = BackwardTiles<D, SIDE>;
     constexpr unsigned BLOCKS = Tiles::BLOCKS;
-    constexpr bool KEYS = ROWS == Rows::KEYS;
+    constexpr bool KEYS = SIDE == Rows::KEYS;
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS;
-    saved = head_statistics(saved, shape);
     auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
     auto gradients = plain_head(dout, shape);
     // scores from the first of each pair, dp from the second
@@ -512,30 +519,32 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
         unsigned char* tiles = shared + stage;
         fetch_tile<D, Tiles::STREAM>(tiles, stream[0], first, shape);
-        fetch_tile<D, Tiles::STREAM>(tiles + Tiles::STREAM * Tile<D>::PITCH, stream[1], first, shape);
+        fetch_tile<D, Tiles::STREAM>(tiles + Tiles::SECOND, stream[1], first, shape);
         if (KEYS && threadIdx.x < Tiles::STREAM) {
             unsigned to = shared_address(tiles) + Tiles::STATISTICS + threadIdx.x * sizeof(float2);
-            copy_pair(to, saved + first + threadIdx.x, first + threadIdx.x < shape.tokens);
+            AttentionShape again = shape;
+            forget(again);
+            copy_pair(to, head_statistics(saved, again) + first + threadIdx.x, first + threadIdx.x < shape.tokens);
         }
         commit_copies();
     };
 
     fetch_tile<D, Tiles::ROWS>(shared, rows[0], first_row, shape);
-    fetch_tile<D, Tiles::ROWS>(shared + Tiles::ROWS * Tile<D>::PITCH, rows[1], first_row, shape);
+    fetch_tile<D, Tiles::ROWS>(shared + Tiles::SECOND_ROWS, rows[1], first_row, shape);
     commit_copies();
     float2 statistics[BLOCKS][2];
     if (!KEYS) {
         unsigned warp_row = first_row + threadIdx.x / WARP * BLOCKS * MMA_ROWS;
-        row_statistics<D>(statistics, saved, head_statistics(lse, shape), gradients, plain_head(out, shape), warp_row, shape);
+        row_statistics<D>(statistics, head_statistics(saved, shape), head_statistics(lse, shape), gradients, plain_head(out, shape), warp_row, shape);
     }
     wait_copies<0>();
     __syncthreads();
     Operand<D, BLOCKS> left, right;
     left.load(shared);
-    right.load(shared + Tiles::ROWS * Tile<D>::PITCH);
+    if (Tiles::SECOND_HELD) right.load(shared + Tiles::SECOND_ROWS);
     __syncthreads();
 
-    auto square = LaneAddress<D>::square(), strip = LaneAddress<D>::strip();
+    unsigned square = shared_address(shared) + square_lane<D>(), strip = shared_address(shared) + strip_lane<D>();
     float scale_log2 = scale * LOG2_E;
     Sums by_ds[Tile<D>::COLUMNS][BLOCKS] = {}, by_p[Tile<D>::COLUMNS][BLOCKS] = {};
     fetch(0, 0);
@@ -544,30 +553,35 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
         else commit_copies(); // an empty group, so that the wait below is the same
         wait_copies<1>();
         __syncthreads(); // a wait covers a thread's own copies
-        const unsigned char* tiles = shared + stage;
-        unsigned tile[2] = {shared_address(tiles), shared_address(tiles) + Tiles::STREAM * Tile<D>::PITCH};
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::STREAM; at += MMA_DEPTH) {
+            Sums dp[2][BLOCKS];
+            if (!Tiles::SECOND_HELD) {
+                unsigned rows = square + Tiles::SECOND_ROWS + threadIdx.x / WARP * BLOCKS * MMA_ROWS * Tile<D>::PITCH;
+                multiply_shared_rows<D>(dp, rows, strip + stage + at * Tile<D>::PITCH + Tiles::SECOND);
+            }
             Fragment p[BLOCKS], ds[BLOCKS];
 #pragma unroll
             for (unsigned half = 0; half < 2; half++) {
-                unsigned column = at + half * MMA_COLUMNS;
-                Sums scores[BLOCKS], dp[BLOCKS];
-                multiply_rows(scores, left, tile[0], column, strip);
-                multiply_rows(dp, right, tile[1], column, strip);
+                unsigned column = at + half * MMA_COLUMNS, rows = stage + column * Tile<D>::PITCH;
+                Sums scores[BLOCKS];
+                multiply_rows(scores, left, strip + rows);
+                if (Tiles::SECOND_HELD) multiply_rows(dp[half], right, strip + rows + Tiles::SECOND);
                 // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
-                if (!KEYS && first + column + MMA_COLUMNS > shape.tokens) mask_keys(scores, int(shape.tokens) - int(first + column));
-                auto columns = reinterpret_cast<const float2*>(tiles + Tiles::STATISTICS) + column;
-                if (KEYS) score_gradients(scores, dp, columns, scale_log2);
-                else score_gradients(scores, dp, statistics, scale_log2);
+                int keys = int(shape.tokens) - int(first + column);
+                if (!KEYS && keys < int(MMA_COLUMNS)) mask_keys(scores, keys);
+                auto columns = reinterpret_cast<const float2*>(shared + stage + Tiles::STATISTICS) + column;
+                if (KEYS) score_gradients(scores, dp[half], columns, scale_log2);
+                else score_gradients(scores, dp[half], statistics, scale_log2);
 #pragma unroll
                 for (unsigned i = 0; i < BLOCKS; i++) {
                     set_columns(p[i], half, scores[i]);
-                    set_columns(ds[i], half, dp[i]);
+                    set_columns(ds[i], half, dp[half][i]);
                 }
             }
-            multiply_columns(by_ds, ds, tile[0], at, square);
-            if (KEYS) multiply_columns(by_p, p, tile[1], at, square);
+            unsigned rows = stage + at * Tile<D>::PITCH;
+            multiply_columns<D>(by_ds, ds, square + rows);
+            if (KEYS) multiply_columns<D>(by_p, p, square + rows + Tiles::SECOND);
         }
         __syncthreads(); // the next copies overwrite this stage
     }

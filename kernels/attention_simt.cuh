@@ -71,7 +71,8 @@ private:
 
 // Rows that stay: straight into shared memory.
 template <unsigned D, unsigned ROWS>
-__device__ __forceinline__ void fetch_tile(float* tile, HeadRows<const Element> from, unsigned first, const AttentionShape& shape) {
+__device__ __forceinline__ void fetch_tile(float* tile, HeadRows<const Element> from, unsigned first,
+                                           const AttentionShape& shape) {
 #pragma unroll 1
     for (unsigned row = 0; row < ROWS; row += ROW_STEP) {
         Fetched<D, ROW_STEP> part;
@@ -107,7 +108,8 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[ROWS][COLUMNS], cons
 
 // sums[i][.] += row y + 16 i of the score tile times the STREAM rows of `right`, whose columns are this thread's chunks.
 template <unsigned D, unsigned STREAM, unsigned ROWS>
-__device__ __forceinline__ void multiply_columns(float (&sums)[ROWS][Tile<D>::COLUMNS], const float* scores, const float* right) {
+__device__ __forceinline__ void multiply_columns(float (&sums)[ROWS][Tile<D>::COLUMNS], const float* scores,
+                                                 const float* right) {
     scores += lane_y() * ScoreTile<STREAM>::PITCH;
     right += lane_x() * CHUNK;
 #pragma unroll 2
@@ -295,7 +297,7 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
 enum class Rows { QUERIES, KEYS };
 
 // Fits the 64 KiB that a block may have on every device.
-template <unsigned D> struct BackwardTiles {
+template <unsigned D, Rows> struct BackwardTiles {
     static constexpr unsigned ROWS = D <= 64 ? 64 : 32;
     static constexpr unsigned STREAM = D <= 96 ? 32 : 16;
     static constexpr unsigned ROWS_SECOND = ROWS * Tile<D>::PITCH; // where things lie, in floats
@@ -316,7 +318,8 @@ __device__ __forceinline__ void row_statistics(float2 (&statistics)[ROWS], float
         unsigned row = first + lane_y() + i * ROW_STEP;
         bool exists = row < shape.tokens;
         float sum = 0.0f;
-        for (unsigned d = lane_x(); exists && d < shape.head_dim; d += ROW_LANES) sum = fmaf(dout.row(row)[d], out.row(row)[d], sum);
+        for (unsigned d = lane_x(); exists && d < shape.head_dim; d += ROW_LANES)
+            sum = fmaf(dout.row(row)[d], out.row(row)[d], sum);
         statistics[i] = {exists ? lse[row] * LOG2_E : 0.0f, row_sum(sum)};
         if (exists && lane_x() == 0) saved[row] = statistics[i];
     }
@@ -332,7 +335,7 @@ __device__ __forceinline__ void score_gradient(float& score, float& dp, float2 q
 template <unsigned D, Rows SIDE>
 __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved, const Element* dout, const Element* out,
                                                    const float* lse, const Element* qkv, AttentionShape shape, float scale) {
-    using Tiles = BackwardTiles<D>;
+    using Tiles = BackwardTiles<D, SIDE>;
     constexpr unsigned ROWS = Tiles::ROWS / ROW_STEP, COLUMNS = Tiles::STREAM / ROW_LANES;
     constexpr bool KEYS = SIDE == Rows::KEYS;
     extern __shared__ __align__(128) float shared[];
@@ -356,7 +359,10 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     fetch_tile<D, Tiles::ROWS>(shared, KEYS ? keys : queries, first_row, shape);
     fetch_tile<D, Tiles::ROWS>(shared + Tiles::ROWS_SECOND, KEYS ? values : gradients, first_row, shape);
     float2 statistics[ROWS];
-    if (!KEYS) row_statistics(statistics, saved, head_statistics(lse, shape), gradients, plain_head(out, shape), first_row, shape);
+    if (!KEYS) {
+        auto outs = plain_head(out, shape);
+        row_statistics(statistics, saved, head_statistics(lse, shape), gradients, outs, first_row, shape);
+    }
 
     float scale_log2 = scale * LOG2_E;
     float by_ds[ROWS][Tile<D>::COLUMNS] = {}, by_p[ROWS][Tile<D>::COLUMNS] = {};
@@ -387,6 +393,7 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
         multiply_columns<D, Tiles::STREAM>(by_ds, shared + Tiles::SCORES, first_tile);
     }
 
+    forget(shape);
     float scales[ROWS], ones[ROWS];
 #pragma unroll
     for (unsigned i = 0; i < ROWS; i++) {
