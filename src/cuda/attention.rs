@@ -31,7 +31,14 @@ fn aligned(arrays: &[&Span], dims: AttentionDims) -> bool {
 }
 
 /// Launches a kernel over blocks of rows of each head of each sample; the arguments begin with `arrays`.
-fn over_rows(cuda: &Cuda, element: Element, kernel: &str, arrays: &[Arg], aligned: bool, dims: AttentionDims) {
+fn over_rows(
+    cuda: &Cuda,
+    element: Element,
+    kernel: &str,
+    arrays: &[Arg],
+    aligned: bool,
+    dims: AttentionDims,
+) {
     let AttentionDims { batch, tokens, heads, head_dim } = dims;
     let rows = cuda.constant(element, &format!("{kernel}_rows"));
     let mut arguments = arrays.to_vec();
