@@ -62,15 +62,3 @@ __device__ __forceinline__ float power_of_two(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-
-// A pack of a row's elements from `column` on, as far as the head goes.
-template <class T>
-__device__ __forceinline__ void store_guarded(T* row, unsigned column, const Pack<T>& pack, const AttentionShape& shape) {
-    if (shape.aligned) {
-        if (column < shape.head_dim) store_pack(row + column, pack);
-        return;
-    }
-#pragma unroll
-    for (unsigned i = 0; i < Pack<T>::COUNT; i++)
-        if (column + i < shape.head_dim) row[column + i] = pack.element[i];
-}

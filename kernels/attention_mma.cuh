@@ -244,13 +244,24 @@ __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first,
             *reinterpret_cast<unsigned*>(to_pair) = round_pair(x[0] * by, x[1] * by);
         }
     __syncwarp();
+    first += warp_row;
+    if (!shape.aligned) {
+#pragma unroll 1
+        for (unsigned i = lane; i < BLOCKS * MMA_ROWS * D; i += WARP) {
+            unsigned row = i / D, column = i % D;
+            if (first + row >= shape.tokens || column >= shape.head_dim) continue;
+            to.row(first + row)[column] = reinterpret_cast<const Element*>(rows + row * Tile<D>::PITCH)[column];
+        }
+        return;
+    }
 #pragma unroll
     for (unsigned row = moved_row(lane); row < BLOCKS * MMA_ROWS; row += WARP / ROW_LANES) {
-        if (first + warp_row + row >= shape.tokens) continue;
+        if (first + row >= shape.tokens) continue;
 #pragma unroll
         for (unsigned column = lane % ROW_LANES * CHUNK; column < D; column += ROW_LANES * CHUNK) {
-            auto pack = load_pack(reinterpret_cast<const Element*>(rows + row * Tile<D>::PITCH) + column);
-            store_guarded(to.row(first + warp_row + row), column, pack, shape);
+            if (column >= shape.head_dim) break;
+            uint4 chunk = *reinterpret_cast<const uint4*>(rows + row * Tile<D>::PITCH + column * ELEMENT_BYTES);
+            *reinterpret_cast<uint4*>(to.row(first + row) + column) = chunk;
         }
     }
 }

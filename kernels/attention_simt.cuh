@@ -153,6 +153,17 @@ __device__ __forceinline__ void mask_keys(float (&scores)[ROWS][COLUMNS], unsign
             if (lane_x() + j * ROW_LANES >= keys) scores[i][j] = -INFINITY;
 }
 
+// A pack of a row's elements from `column` on, as far as the head goes.
+__device__ __forceinline__ void write_chunk(float* row, unsigned column, const Pack<float>& pack, const AttentionShape& shape) {
+    if (shape.aligned) {
+        if (column < shape.head_dim) store_pack(row + column, pack);
+        return;
+    }
+#pragma unroll
+    for (unsigned e = 0; e < CHUNK; e++)
+        if (column + e < shape.head_dim) row[column + e] = pack.element[e];
+}
+
 // Writes sums times `factor` of their row as rows of `to`.
 template <unsigned D, unsigned ROWS>
 __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first, const float (&sums)[ROWS][Tile<D>::COLUMNS],
@@ -166,7 +177,7 @@ __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first,
             Pack<float> pack;
 #pragma unroll
             for (unsigned c = 0; c < CHUNK; c++) pack.element[c] = sums[i][j + c] * factor[i];
-            store_guarded(to.row(row), lane_x() * CHUNK + j * ROW_LANES, pack, shape);
+            write_chunk(to.row(row), lane_x() * CHUNK + j * ROW_LANES, pack, shape);
         }
     }
 }

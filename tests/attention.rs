@@ -8,6 +8,7 @@ use common::cuda::{both, cuda};
 use common::*;
 use dit_engine::backend::{AttentionDims, Backend, Precision};
 use dit_engine::cpu::{Cpu, scratch};
+use dit_engine::cuda::Cuda;
 use half::bf16;
 
 /// (batch, tokens, heads, head_dim)
@@ -149,7 +150,7 @@ fn on_cpu(work: impl FnOnce(Device<Cpu>)) {
 }
 
 /// CUDA in both precisions.
-fn on_cuda(work: impl Fn(Device<dit_engine::cuda::Cuda>)) {
+fn on_cuda(work: impl Fn(Device<Cuda>)) {
     for backend in both() {
         work(Device::new(&backend, backend.precision()));
     }
@@ -186,7 +187,7 @@ fn cuda_refuses_wider_heads() {
     let dims = dims((1, 2, 1, WIDEST_CUDA + 1));
     let (qkv, mut out) = (upload(&backend, &vec![0.0; qkv_len(dims)]), poisoned(&backend, out_len(dims)));
     let mut lse = poisoned(&backend, 2);
-    backend.attention_forward(out.view_mut(0..out_len(dims)), lse.view_mut(0..2), all::<_>(&qkv), dims);
+    backend.attention_forward(out.view_mut(0..out_len(dims)), lse.view_mut(0..2), all::<Cuda>(&qkv), dims);
     let error = backend.check().expect_err("no kernel is so wide");
     assert!(error.to_string().contains("129 features"), "{error}");
 }
