@@ -4,7 +4,8 @@
 // - A kernel is extern "C" __global__ with __launch_bounds__(THREADS): the host reads the block's size from the PTX.
 // - Whatever else the host has to know (tile sides, bytes of dynamic shared memory) is a constant of the module, HOST_CONSTANT,
 //   which the host reads from the PTX too. Nothing is written down twice.
-// - Arrays are dense and row-major; the shape stands beside the pointer. Sizes come as unsigned; an index into an array is size_t.
+// - Arrays are dense and row-major; the shape stands beside the pointer. Sizes come as unsigned; an index into an array is
+//   size_t.
 // - "Element" is what activations are made of in this set of kernels, f32 or bf16. Sums, statistics, parameters' gradients and
 //   the loss are f32 in both.
 // - No atomic on floats, and no sum in an order that depends on the hardware: the same inputs give the same bits.
@@ -39,7 +40,9 @@ template <class T, unsigned ELEMENTS = 16 / sizeof(T)> struct alignas(sizeof(T) 
 };
 
 template <class T> __device__ __forceinline__ Pack<T> load_pack(const T* x) { return *reinterpret_cast<const Pack<T>*>(x); }
-template <class T> __device__ __forceinline__ void store_pack(T* y, const Pack<T>& pack) { *reinterpret_cast<Pack<T>*>(y) = pack; }
+template <class T> __device__ __forceinline__ void store_pack(T* y, const Pack<T>& pack) {
+    *reinterpret_cast<Pack<T>*>(y) = pack;
+}
 
 // How many of COUNT elements are moved at once by the two below, a power of 2; the address must be a multiple of their bytes.
 template <class T, unsigned COUNT> constexpr unsigned AT_ONCE = COUNT * sizeof(T) <= 16 ? COUNT : 16 / sizeof(T);
@@ -110,31 +113,38 @@ __device__ __forceinline__ bool last_block_here(unsigned* counter, unsigned bloc
     return last;
 }
 
-// How many partial sums are added by one block.
-constexpr unsigned SUMMED_AT_ONCE = 32;
+// Sums over the blocks of a group, in a fixed order: each block writes its row of `width` partial sums (partial_row), then all
+// of them call sum_over_blocks, where the last one finds the totals. Blocks are summed in sets, by the last block of each set,
+// so that no block has to read all of it alone. For each group there are blocks + sets rows, and sets + 1 counters.
 
-// Sum number `slot` of `count` partial sums, `width` apart, in their order.
-__device__ __forceinline__ float sum_partials(const float* partial, unsigned count, size_t width, unsigned slot) {
+// How many partial sums are added by one block; the host has to know it: HOST_CONSTANT(FAMILY_set, SUM_SET).
+constexpr unsigned SUM_SET = 32;
+
+__device__ __forceinline__ unsigned sum_sets(unsigned blocks) { return (blocks + SUM_SET - 1) / SUM_SET; }
+
+__device__ __forceinline__ float* partial_row(float* partials, unsigned group, unsigned blocks, unsigned row, unsigned width) {
+    return partials + (size_t(group) * (blocks + sum_sets(blocks)) + row) * width;
+}
+
+// Sum number `slot` of `count` rows, in their order.
+__device__ __forceinline__ float sum_rows(const float* rows, unsigned count, unsigned width, unsigned slot) {
     float sum = 0.0f;
 #pragma unroll 8
-    for (unsigned i = 0; i < count; i++) sum += __ldcg(&partial[i * width + slot]); // other blocks wrote it: not in this L1
+    for (unsigned row = 0; row < count; row++) sum += __ldcg(&rows[size_t(row) * width + slot]); // of other blocks: from the L2
     return sum;
 }
 
-// Adds what `blocks` blocks found, in a fixed order: each has written its row of `partial [blocks + sets, width]`, and the last
-// one calls add(slot, sum) for every slot. Blocks are summed in sets of SUMMED_AT_ONCE, by the last of each set, so that no
-// block alone reads all of it. `counters` are sets + 1, sets = blocks / SUMMED_AT_ONCE rounded up. All threads of all blocks call
-// it, each with its `block` (0 .. blocks).
+// Calls add(slot, sum) for every slot, in one block of the group. All threads of its blocks (0 .. blocks) call it.
 template <unsigned THREADS, class Add>
-__device__ __forceinline__ void
-sum_over_blocks(float* partial, unsigned* counters, unsigned block, unsigned blocks, unsigned width, Add add) {
-    unsigned set = block / SUMMED_AT_ONCE, sets = (blocks + SUMMED_AT_ONCE - 1) / SUMMED_AT_ONCE;
-    unsigned members = min(SUMMED_AT_ONCE, blocks - set * SUMMED_AT_ONCE);
+__device__ __forceinline__ void sum_over_blocks(float* partials, unsigned* counters, unsigned group, unsigned blocks,
+                                                unsigned block, unsigned width, Add add) {
+    unsigned set = block / SUM_SET, sets = sum_sets(blocks), members = min(SUM_SET, blocks - set * SUM_SET);
+    counters += group * (sets + 1);
     if (!last_block_here(&counters[1 + set], members)) return;
-    const float* of_set = partial + size_t(set) * SUMMED_AT_ONCE * width;
-    float* of_sets = partial + size_t(blocks) * width;
+    const float* of_set = partial_row(partials, group, blocks, set * SUM_SET, width);
+    float* of_sets = partial_row(partials, group, blocks, blocks, width);
     for (unsigned slot = threadIdx.x; slot < width; slot += THREADS) {
-        float sum = sum_partials(of_set, members, width, slot);
+        float sum = sum_rows(of_set, members, width, slot);
         if (sets == 1) {
             add(slot, sum);
         } else {
@@ -142,7 +152,7 @@ sum_over_blocks(float* partial, unsigned* counters, unsigned block, unsigned blo
         }
     }
     if (sets == 1 || !last_block_here(&counters[0], sets)) return;
-    for (unsigned slot = threadIdx.x; slot < width; slot += THREADS) add(slot, sum_partials(of_sets, sets, width, slot));
+    for (unsigned slot = threadIdx.x; slot < width; slot += THREADS) add(slot, sum_rows(of_sets, sets, width, slot));
 }
 
 // ---- activations (backend.rs: Activation, in its order; the same forms as cpu/activation.rs) -------------------------------
