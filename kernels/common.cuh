@@ -106,8 +106,8 @@ __device__ __forceinline__ bool last_block_here(unsigned* counter, unsigned bloc
     __syncthreads();
     if (threadIdx.x == 0) {
         last = atomicAdd(counter, 1u) == blocks - 1;
-        if (last) *counter = 0;
         __threadfence();
+        if (last) *counter = 0;
     }
     __syncthreads();
     return last;

@@ -423,7 +423,7 @@ fn rows_that_are_too_long_are_refused() {
     let dims = TokenDims { batch: 1, tokens: 1, dim: 4097 };
     let x = vec![0.0; dims.dim];
     affine_forward(&device, &x, &x, &x, dims);
-    assert_eq!(device.check().expect_err("too long").to_string(), "");
+    assert_eq!(device.check().expect_err("too long").to_string(), "norm: rows of 4097 are longer than 4096");
 }
 
 #[test]
