@@ -7,6 +7,7 @@ pub mod contract;
 pub mod driver;
 pub mod elementwise;
 pub mod embed;
+mod flat;
 pub mod kernels;
 pub mod loss;
 pub mod matmul;
@@ -715,6 +716,20 @@ impl Backend for Cuda {
         width: usize,
     ) {
         noise::mix(self, x_t, target, x0, eps, rows, objective, width);
+    }
+
+    fn noise_mix_drawn(
+        &self,
+        x_t: Mut<'_>,
+        target: Mut<'_>,
+        x0: Ref<'_>,
+        rows: Ref<'_>,
+        key: NoiseKey,
+        first: u64,
+        objective: Objective,
+        width: usize,
+    ) {
+        noise::mix_drawn(self, x_t, target, x0, rows, key, first, objective, width);
     }
 
     fn mse(
