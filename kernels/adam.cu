@@ -9,9 +9,9 @@
 //   ema = ema_decay ema + (1 - ema_decay) w
 //   rate = lr / (1 - beta1^step), root = 1 / sqrt(1 - beta2^step): Kingma and Ba 2015, algorithm 1, with its divisions moved
 //
-// Layout: flat buffers of n parameters (src/params.rs); weights and EMA have a bf16 copy where products are computed in bf16, which is
-// written in the same pass. Parallelism: a thread has one pack of each buffer; for the norm a block has a piece, and the last one adds
-// up the partial sums. Nothing changes when norm2[1] is not 0. Nothing is saved.
+// Layout: flat buffers of n parameters (src/params.rs); weights and EMA have a bf16 copy where products are computed in bf16, which
+// is written in the same pass. Parallelism: a thread has one pack of each buffer; for the norm a block has a piece, and the last
+// one adds up the partial sums. Nothing changes when norm2[1] is not 0. Nothing is saved.
 
 #include "flat.cuh"
 
@@ -44,8 +44,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // ---- the update ---------------------------------------------------------------------------------------------------------
 
-// What of a step is the same for every parameter; comes from the host anew for each step, as memory, so that a captured launch stays
-// the same.
+// What of a step is the same for every parameter; comes from the host anew for each step, as memory, so that a captured launch
+// stays the same.
 struct Factors {
     float max_norm, beta1, beta2, rate, root, eps, ema_decay, keep;
 };

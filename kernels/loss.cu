@@ -5,9 +5,9 @@
 //   losses[b] = mean over the sample of (prediction - target)^2
 //   dprediction = 2 weights[b] (prediction - target) / (batch * elements)
 //
-// Layout: prediction, target, dprediction [batch, elements]; losses, weights [batch]. Parallelism: each sample is cut into pieces of
-// PIECE elements, a block each. A block's sum of squares is a partial sum; the last block of a sample adds them up. Nothing is saved
-// for backward: this is where backward begins.
+// Layout: prediction, target, dprediction [batch, elements]; losses, weights [batch]. Parallelism: each sample is cut into pieces
+// of `loss_piece` elements, a block each. A block's sum of squares is a partial sum; the last block of a sample adds them up.
+// Nothing is saved for backward: this is where backward begins.
 
 #include "flat.cuh"
 
@@ -37,8 +37,8 @@ __device__ __forceinline__ float piece_of_thread(float* dprediction, const float
 
 // `pieces` a sample; partials [batch, pieces], counters [batch].
 extern "C" __global__ void __launch_bounds__(THREADS)
-    loss_mse(float* losses, float* dprediction, const float* prediction, const float* target, const float* weights, float* partials,
-             unsigned* counters, unsigned batch, unsigned elements, unsigned pieces) {
+    loss_mse(float* losses, float* dprediction, const float* prediction, const float* target, const float* weights,
+             float* partials, unsigned* counters, unsigned batch, unsigned elements, unsigned pieces) {
     unsigned sample = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     size_t offset = size_t(sample) * elements, start = size_t(piece) * (THREADS * RUN * RUNS);
     float factor = 2.0f * weights[sample] / (float(batch) * float(elements));

@@ -4,12 +4,12 @@
 //
 //   numbers   Philox4x32-10 (Salmon et al. 2011): block i of a stream is four words, a function of (seed, step, purpose, i).
 //             r = sqrt(-2 ln u(word 0)), a = 2 pi u(word 1); number 0 = r cos a, number 1 = r sin a; words 2 and 3 the same.
-//   mixing    x_t = alpha x0 + sigma eps on the noised frames of a sample, x0 elsewhere; target = x0, eps or alpha eps - sigma x0,
-//             where eps is 0 and alpha 1 outside of the noised frames.
+//   mixing    x_t = alpha x0 + sigma eps on the noised frames of a sample, x0 elsewhere; target = x0, eps or
+//             alpha eps - sigma x0, where eps and sigma are 0 outside of the noised frames.
 //
-// Layout: x_t, target, x0, eps [batch, planes, width]; rows [batch, 4] as NoiseRow in backend/types.rs. Number `first + i` of the
-// stream is for element i of a flat array, so that a part of a stream is a part of the whole. Parallelism: a thread has one block
-// of the stream, that is, four numbers. `noise_mix_drawn` mixes numbers as it draws them: eps is never in memory.
+// Layout: x_t, target, x0, eps [batch, planes, width]; rows [batch, 4] as NoiseRow in backend/types.rs. Number `first + i` of
+// the stream is for element i of a flat array, so that a part of a stream is a part of the whole. Parallelism: a thread has one
+// block of the stream, that is, four numbers. `noise_mix_drawn` mixes numbers as it draws them: eps is never in memory.
 //
 // The functions here are those of src/random.rs, operation by operation: the numbers are the same bits as on a CPU. No product
 // is added to anything outside of fmaf, so that a compiler has nothing to contract. Nothing is saved for backward.
@@ -85,8 +85,8 @@ __device__ __forceinline__ float ln(float x) {
 // `x`, negated when `two` is 2 rather than 0.
 __device__ __forceinline__ float flip(float x, int two) { return __uint_as_float(__float_as_uint(x) ^ (uint32_t(two) << 30)); }
 
-// Sine and cosine of 2 pi u(word): the nearest quarter turn is taken off in whole numbers, polynomials do the rest (Cephes' sinf
-// and cosf, Moshier 1989).
+// Sine and cosine of 2 pi u(word): the nearest quarter turn is taken off in whole numbers, polynomials do the rest (Cephes'
+// sinf and cosf, Moshier 1989).
 __device__ __forceinline__ void sin_cos(uint32_t word, float& sine, float& cosine) {
     constexpr int QUARTER_BITS = 22;
     constexpr float RADIANS = 6.2831853f / TWO_TO_24;
@@ -123,7 +123,8 @@ __device__ __forceinline__ Pack<float> normal_block(const Draw& draw, uint32_t i
 }
 
 // The elements that get the numbers of this thread's block of the stream.
-template <class... Arrays> __device__ __forceinline__ Run drawn_run(const Draw& draw, uint32_t index, size_t n, const Arrays*... array) {
+template <class... Arrays>
+__device__ __forceinline__ Run drawn_run(const Draw& draw, uint32_t index, size_t n, const Arrays*... array) {
     static_assert(RUN == BLOCK_WORDS, "a run is a block");
     return run_at((long long)index * RUN - (long long)(draw.first % BLOCK_WORDS), n, array...);
 }
@@ -156,7 +157,8 @@ __device__ __forceinline__ Noising noising_of(const float* rows, unsigned sample
 }
 
 // One element; eps counts on noised frames only.
-__device__ __forceinline__ void mix_one(float& x_t, float& target, float x0, float eps, float frame, Noising row, unsigned objective) {
+__device__ __forceinline__ void mix_one(float& x_t, float& target, float x0, float eps, float frame, Noising row,
+                                        unsigned objective) {
     bool noised = row.from <= frame && frame < row.to;
     x_t = noised ? fmaf(row.alpha, x0, row.sigma * eps) : x0;
     switch (objective) {
@@ -190,8 +192,8 @@ __device__ __forceinline__ void mix_run(Run run, float* x_t, float* target, Pack
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    noise_mix(float* x_t, float* target, const float* x0, const float* eps, const float* rows, unsigned objective, unsigned batch,
-              unsigned elements, unsigned width) {
+    noise_mix(float* x_t, float* target, const float* x0, const float* eps, const float* rows, unsigned objective,
+              unsigned batch, unsigned elements, unsigned width) {
     unsigned n = batch * elements;
     Run run = run_at((long long)(blockIdx.x * THREADS + threadIdx.x) * RUN, n, x_t, target, x0, eps);
     mix_run(run, x_t, target, run.load(x0), run.load(eps), rows, objective, {batch, elements, width});
