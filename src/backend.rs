@@ -77,6 +77,10 @@ pub trait Backend: Sized + 'static {
     fn run_step(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         work()
     }
+    /// How many steps may be put on the device before the host reads what came of the first.
+    fn steps_in_flight(&self) -> usize {
+        1
+    }
     /// Device to host, without waiting: the function gives the values when it is called.
     fn download_later(&self, from: Self::Ref<'_>) -> Box<dyn FnOnce() -> Result<Vec<f32>>>;
     /// Begins to bring `host` to the device, while it computes; a following `upload` of the same values is then quick.

@@ -6,8 +6,6 @@ use super::{Family, Length, Meter, Work};
 use crate::backend::*;
 use crate::error::Result;
 
-const F32_BYTES: u64 = size_of::<f32>() as u64;
-
 impl Backend for Meter {
     type Buf = Length;
     type Ref<'a> = usize;
@@ -18,20 +16,7 @@ impl Backend for Meter {
     }
 
     fn alloc(&self, len: usize) -> Result<Length> {
-        Ok(self.take(len, F32_BYTES, 0))
-    }
-
-    fn alloc_activation(&self, len: usize) -> Result<Length> {
-        Ok(self.take(len, self.precision.bytes(), 0))
-    }
-
-    fn alloc_weights(&self, len: usize) -> Result<Length> {
-        let copy_bytes = if self.precision == Precision::Bf16 { self.precision.bytes() } else { 0 };
-        Ok(self.take(len, F32_BYTES, copy_bytes))
-    }
-
-    fn alloc_like(&self, like: &Length, len: usize) -> Result<Length> {
-        Ok(self.take(len, like.element_bytes, 0))
+        Ok(self.take(len))
     }
 
     fn len(buf: &Length) -> usize {

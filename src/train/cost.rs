@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::backend::Backend;
-use crate::config::{Config, ModelConfig};
+use crate::config::{Config, ModelConfig, Recompute};
 use crate::diffusion::noising::Levels;
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
@@ -150,9 +150,10 @@ fn train_step<B: Backend>(
     let (train, width) = (&config.train, config.model.image[1]);
     let levels = Levels::draw(&schedule, &config.diffusion, train.seed, step, train.batch, width);
     let noise = StepInput::training_noise(train.seed, step);
-    let input = StepInput { x0, noise, levels: &levels, objective: config.diffusion.objective };
+    let objective = config.diffusion.objective;
+    let input = StepInput { x0, noise, levels: &levels, objective, recompute: train.recompute };
     forward_backward(backend, dit, state, &input, None)?;
-    state.gradient_norm(backend);
+    state.measure_gradients(backend);
     state.update(backend, adam_step(train, dit.layout(), step));
     Ok(())
 }
@@ -167,7 +168,8 @@ fn validate_and_sample<B: Backend>(
     let schedule = Schedule::new(&config.diffusion);
     let levels = Levels::at(&schedule, &config.diffusion, &[0], config.model.image[1]);
     let noise = StepInput::training_noise(0, 0);
-    let input = StepInput { x0: image, noise, levels: &levels, objective: config.diffusion.objective };
+    let objective = config.diffusion.objective;
+    let input = StepInput { x0: image, noise, levels: &levels, objective, recompute: Recompute::None };
     evaluate(backend, dit, &state.ema, &input)?;
 
     // A sampler holds its images and the noise of a stochastic step beside what the model needs.
