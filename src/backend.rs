@@ -409,6 +409,20 @@ pub trait Backend: Sized + 'static {
         width: usize,
     );
 
+    /// `normal` and `noise_mix` in one pass: eps of element i is number `first + i` of the stream `key`, and never in memory.
+    #[allow(clippy::too_many_arguments)]
+    fn noise_mix_drawn(
+        &self,
+        x_t: Self::Mut<'_>,
+        target: Self::Mut<'_>,
+        x0: Self::Ref<'_>,
+        rows: Self::Ref<'_>,
+        key: NoiseKey,
+        first: u64,
+        objective: Objective,
+        width: usize,
+    );
+
     // ---- loss -------------------------------------------------------------------------------------
 
     /// Weighted mean squared error and its gradient in one pass:

@@ -431,6 +431,20 @@ impl Backend for Cpu {
         noise::mix(x_t, target, x0, eps, rows, objective, width);
     }
 
+    fn noise_mix_drawn(
+        &self,
+        x_t: &mut [f32],
+        target: &mut [f32],
+        x0: &[f32],
+        rows: &[f32],
+        key: NoiseKey,
+        first: u64,
+        objective: Objective,
+        width: usize,
+    ) {
+        noise::mix_drawn(x_t, target, x0, rows, key, first, objective, width);
+    }
+
     fn mse(
         &self,
         losses: &mut [f32],

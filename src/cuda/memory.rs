@@ -206,6 +206,17 @@ pub struct Mut<'a> {
     life: PhantomData<&'a mut Buffer>,
 }
 
+impl<'a> Ref<'a> {
+    /// The bf16 copy of parameters, where the buffer has one.
+    pub fn half_copy(self) -> Option<Ref<'a>> {
+        let address = self.span.copy?;
+        Some(Ref {
+            span: Span { address, copy: None, element: Element::Bf16, ..self.span },
+            life: PhantomData,
+        })
+    }
+}
+
 impl std::ops::Deref for Ref<'_> {
     type Target = Span;
 

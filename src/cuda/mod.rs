@@ -9,6 +9,7 @@ pub mod devices;
 pub mod driver;
 pub mod elementwise;
 pub mod embed;
+mod flat;
 pub mod kernels;
 pub mod loss;
 pub mod matmul;
@@ -766,6 +767,20 @@ impl Backend for Cuda {
         width: usize,
     ) {
         noise::mix(self, x_t, target, x0, eps, rows, objective, width);
+    }
+
+    fn noise_mix_drawn(
+        &self,
+        x_t: Mut<'_>,
+        target: Mut<'_>,
+        x0: Ref<'_>,
+        rows: Ref<'_>,
+        key: NoiseKey,
+        first: u64,
+        objective: Objective,
+        width: usize,
+    ) {
+        noise::mix_drawn(self, x_t, target, x0, rows, key, first, objective, width);
     }
 
     fn mse(

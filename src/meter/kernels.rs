@@ -369,6 +369,20 @@ impl Backend for Meter {
         self.record(Family::Noise, Work::Pass(x_t));
     }
 
+    fn noise_mix_drawn(
+        &self,
+        x_t: usize,
+        _target: usize,
+        _x0: usize,
+        _rows: usize,
+        _key: NoiseKey,
+        _first: u64,
+        _objective: Objective,
+        _width: usize,
+    ) {
+        self.record(Family::Noise, Work::Pass(x_t));
+    }
+
     fn mse(&self, losses: usize, _dprediction: usize, _prediction: usize, _target: usize, _weights: usize) {
         self.record(Family::Loss, Work::Pass(losses));
     }

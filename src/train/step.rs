@@ -112,12 +112,16 @@ fn forward<B: Backend>(
         ));
     }
     let x0 = tape.constant_from_host(&shape, input.x0)?;
-    let eps = match input.noise {
-        NoiseSource::Stream(key, first) => noising::normal(tape, &shape, key, first)?,
-        NoiseSource::Given(host) => tape.constant_from_host(&shape, host)?,
+    let noised = match input.noise {
+        NoiseSource::Stream(key, first) => {
+            noising::draw_and_apply(tape, &x0, key, first, input.levels, input.objective)?
+        }
+        NoiseSource::Given(host) => {
+            let eps = tape.constant_from_host(&shape, host)?;
+            noising::apply(tape, &x0, &eps, input.levels, input.objective)?
+        }
     };
-    let noised = noising::apply(tape, &x0, &eps, input.levels, input.objective)?;
-    drop((x0, eps));
+    drop(x0);
     let prediction = dit.forward(tape, &noised.x_t, &input.levels.t_for_model())?;
 
     let weights = tape.constant_from_host(&[batch], &input.levels.weights)?;
