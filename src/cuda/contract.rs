@@ -70,9 +70,10 @@ impl Contracts {
     }
 }
 
-/// `.visible .const .align 4 .u32 matmul_tile = 128;`
+/// `.const .align 4 .u32 matmul_tile = 128;`, with or without `.visible` before it.
 fn constant(line: &str) -> Option<(&str, u32)> {
-    let declaration = line.strip_prefix(".visible .const ")?.strip_suffix(';')?;
+    let line = line.strip_prefix(".visible ").unwrap_or(line);
+    let declaration = line.strip_prefix(".const ")?.strip_suffix(';')?;
     let (head, value) = declaration.split_once(" = ").unwrap_or((declaration, "0"));
     let mut words = head.rsplit(' ');
     let (name, kind) = (words.next()?, words.next()?);
@@ -101,7 +102,7 @@ mod tests {
     const PTX: &str = "
 .version 7.8
 .visible .const .align 4 .u32 scale_rows = 64;
-.visible .const .align 4 .u32 scale_shared_bytes = 4096;
+.const .align 4 .u32 scale_shared_bytes = 4096;
 .visible .entry scale(
 	.param .u64 .ptr .align 1 scale_param_0,
 	.param .u32 scale_param_1,
