@@ -168,16 +168,14 @@ template <class Source, bool ALONG_K, unsigned EXTENT> class Loader<Source, ALON
 
     __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned k)
         : at(k + (ALONG_K ? Of::chunk() * CHUNK : Of::row(0))), end(ALONG_K ? source.columns : source.rows),
-          advance(ALONG_K ? STEP : static_cast<size_t>(STEP) * source.columns), to(Place::offset(Of::row(0), Of::chunk())) {
-        const unsigned column = ALONG_K ? at : first + Of::chunk() * CHUNK;
+          row_len(source.columns), to(Place::offset(Of::row(0), Of::chunk())) {
+        // What lies beyond the end gives results that nobody stores; any row or column will do for it.
+        if constexpr (ALONG_K) {
 #pragma unroll
-        for (unsigned i = 0; i < PIECES; i++) {
-            // What lies beyond the end gives results that nobody stores; any row or column will do for it.
-            if constexpr (ALONG_K) {
-                from[i] = source.row(min(first + Of::row(i), source.rows - 1)) + column;
-            } else {
-                from[i] = source.row(k + Of::row(i)) + (column < source.columns ? column : 0);
-            }
+            for (unsigned i = 0; i < PIECES; i++) from[i] = source.row(min(first + Of::row(i), source.rows - 1)) + at;
+        } else {
+            const unsigned column = first + Of::chunk() * CHUNK;
+            from[0] = source.row(at) + (column < source.columns ? column : 0);
         }
         // Otherwise the compiler computes it anew for every copy.
         asm volatile("" : "+r"(to));
@@ -188,8 +186,15 @@ template <class Source, bool ALONG_K, unsigned EXTENT> class Loader<Source, ALON
         const unsigned address = shared_address(tile) + to;
 #pragma unroll
         for (unsigned i = 0; i < PIECES; i++) {
-            copy_async(address + i * Of::ROW_STRIDE * Place::ROW_BYTES, from[i], at + (ALONG_K ? 0 : i * Of::ROW_STRIDE) < end);
-            from[i] += advance;
+            const unsigned piece_address = address + i * Of::ROW_STRIDE * Place::ROW_BYTES;
+            if constexpr (ALONG_K) {
+                copy_async(piece_address, from[i], at < end);
+                from[i] += STEP;
+            } else {
+                copy_async(piece_address, from[0], at + i * Of::ROW_STRIDE < end);
+                // One instruction; the compiler would keep the distance in two registers, of which there are none to spare.
+                asm("mad.wide.u32 %0, %1, %2, %0;" : "+l"(from[0]) : "r"(row_len), "n"(Of::ROW_STRIDE * sizeof(Element)));
+            }
         }
         at += STEP;
     }
@@ -199,11 +204,11 @@ template <class Source, bool ALONG_K, unsigned EXTENT> class Loader<Source, ALON
   private:
     using Of = Share<ALONG_K, EXTENT>;
     static constexpr unsigned PIECES = Of::PIECES;
+    static_assert(ALONG_K || PIECES * Of::ROW_STRIDE == STEP, "the pieces of a tile follow each other");
 
-    const Element* from[PIECES];
+    const Element* from[ALONG_K ? PIECES : 1];
     unsigned at; // k of the first piece
-    const unsigned end;
-    const size_t advance;
+    const unsigned end, row_len;
     unsigned to;
 };
 
@@ -393,24 +398,27 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned SIDE> struc
             __stcg(packs + i / 4 * THREADS, make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]));
         __stcg(partial + Sum::COUNT * THREADS + threadIdx.x, own_sum);
     }
+    // In two passes: with the loads for all sums at once, there would be no registers for anything else.
     static __device__ __forceinline__ void take(Sum& sum, float& own_sum, const float* partial, unsigned count, size_t stride) {
         float(&sums)[Sum::COUNT] = reinterpret_cast<float(&)[Sum::COUNT]>(sum.sum);
+        constexpr unsigned PASS = Sum::COUNT / 2;
 #pragma unroll
-        for (unsigned i = 0; i < Sum::COUNT; i++) sums[i] = 0.0f;
-        own_sum = 0.0f;
+        for (unsigned first = 0; first < Sum::COUNT; first += PASS) {
+#pragma unroll
+            for (unsigned i = first; i < first + PASS; i++) sums[i] = 0.0f;
 #pragma unroll 1
-        for (unsigned part = 0; part < count; part++, partial += stride) {
-            const float4* packs = reinterpret_cast<const float4*>(partial) + threadIdx.x;
+            for (unsigned part = 0; part < count; part++) {
+                const float4* packs = reinterpret_cast<const float4*>(partial + part * stride) + threadIdx.x;
 #pragma unroll
-            for (unsigned i = 0; i < Sum::COUNT; i += 4) {
-                const float4 pack = __ldcg(packs + i / 4 * THREADS);
-                sums[i] += pack.x;
-                sums[i + 1] += pack.y;
-                sums[i + 2] += pack.z;
-                sums[i + 3] += pack.w;
+                for (unsigned i = first; i < first + PASS; i += 4) {
+                    const float4 pack = __ldcg(packs + i / 4 * THREADS);
+                    sums[i] += pack.x, sums[i + 1] += pack.y, sums[i + 2] += pack.z, sums[i + 3] += pack.w;
+                }
             }
-            own_sum += __ldcg(partial + Sum::COUNT * THREADS + threadIdx.x);
         }
+        own_sum = 0.0f;
+        for (unsigned part = 0; part < count; part++)
+            own_sum += __ldcg(partial + part * stride + Sum::COUNT * THREADS + threadIdx.x);
     }
 };
 

@@ -112,14 +112,16 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
     template <Sums SUMS>
     __device__ __forceinline__ void multiply(const unsigned char* a_tile, const unsigned char* b_tile, bool summing) {
         const unsigned a_address = shared_address(a_tile), b_address = shared_address(b_tile);
+        // The fragments of a step are loaded while the one before is multiplied.
         unsigned a[2][MS][4], b[2][NS / 2][4];
         load(a[0], b[0], a_address, b_address, 0);
 #pragma unroll
         for (unsigned step = 0; step < STEP / 16; step++) {
-            if (step + 1 < STEP / 16) load(a[(step + 1) % 2], b[(step + 1) % 2], a_address, b_address, step + 1);
-            multiply(a[step % 2], b[step % 2]);
-            if (SUMS == SUMS_OF_A && summing) sum_a(a[step % 2]);
-            if (SUMS == SUMS_OF_B && summing) sum_b(b[step % 2]);
+            const unsigned now = step % 2, next = 1 - now;
+            if (step + 1 < STEP / 16) load(a[next], b[next], a_address, b_address, step + 1);
+            multiply(a[now], b[now]);
+            if (SUMS == SUMS_OF_A && summing) sum_a(a[now]);
+            if (SUMS == SUMS_OF_B && summing) sum_b(b[now]);
         }
     }
 
@@ -128,9 +130,9 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
         const unsigned row = lane / 4, quad = lane % 4;
         float value = 0.0f;
         if constexpr (SUMS == SUMS_OF_A) {
-            // All four lanes of a quad hold the same: rows `row` and `row + 8` of each piece. Each gives one away.
+            // See sum_a: rows `row` and `row + 8` of the warp's two pieces. Each lane of a quad gives one of the four away.
 #pragma unroll
-            for (unsigned i = 0; i < MS; i++) value = quad == i ? own[i / 2][i % 2 * 2] : value;
+            for (unsigned i = 0; i < 4; i++) value = quad == i ? own[0][i % 2 * 2 + i / 2] : value;
             index = quad < MS ? m_warp * WARP_ROWS + (n_warp * (MS / 2) + quad / 2) * 16 + quad % 2 * 8 + row : SIDE;
         } else {
             // All eight rows hold the same: columns 2 quad and 2 quad + 1 of each piece.
@@ -177,14 +179,17 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
 #pragma unroll
             for (unsigned j = 0; j < NS; j++) mma(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
     }
-    // The sums are products with ones. The two warps of the same rows, or columns, share the pieces.
+    // The sums are products with ones. The two warps of the same rows, or columns, share the pieces. Of A a warp has two at
+    // most: the even columns of the result take the first, the odd ones the second.
     __device__ __forceinline__ void sum_a(const unsigned (&a)[MS][4]) {
+        static_assert(MS / 2 <= 2, "two pieces a warp");
 #pragma unroll
         for (unsigned i = 0; i < MS / 2; i++) {
+            const unsigned ones = lane / 4 % 2 == i ? ONES : 0;
             unsigned piece[4];
 #pragma unroll
             for (unsigned j = 0; j < 4; j++) piece[j] = n_warp == 0 ? a[i][j] : a[i + MS / 2][j];
-            mma(own[i], piece, ONES, ONES);
+            mma(own[0], piece, ones, ones);
         }
     }
     __device__ __forceinline__ void sum_b(const unsigned (&b)[NS / 2][4]) {
@@ -276,22 +281,22 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
     __device__ __forceinline__ unsigned first_row() const { return m_warp * WARP_ROWS; }
     __device__ __forceinline__ unsigned first_column() const { return n_warp * WARP_COLUMNS; }
     static __device__ __forceinline__ unsigned row_of(unsigned part, unsigned r) {
-        const unsigned i = part * 2 + r / 8;
-        return i / 4 * M_STRIDE + r % 8 * CHUNK + i % 4;
+        return part / 2 * M_STRIDE + r / 2 * CHUNK + part % 2 * 2 + r % 2;
     }
 
-    // Where a number lies in the staging area: odd rows have their halves exchanged, so that two rows are in different banks.
+    // Where a number lies in the staging area: every other two rows have their halves exchanged, so that the stores of two
+    // lanes are in different banks.
     static __device__ __forceinline__ unsigned staging_place(unsigned row, unsigned column) {
-        return row * STAGING_PITCH + (column ^ row % 2 * N_STRIDE);
+        return row * STAGING_PITCH + (column ^ row / 2 % 2 * N_STRIDE);
     }
-    // Two rows of each thread's.
+    // Two neighbouring rows of each thread's.
     __device__ __forceinline__ void stage(float* staging, unsigned part) const {
 #pragma unroll
         for (unsigned i = 0; i < 2; i++)
 #pragma unroll
             for (unsigned half = 0; half < 2; half++) {
                 const float* four = sum[part * 2 + i] + half * CHUNK;
-                float* to = staging + staging_place(i * 8 + m_lane, half * N_STRIDE + n_lane * CHUNK);
+                float* to = staging + staging_place(m_lane * 2 + i, half * N_STRIDE + n_lane * CHUNK);
                 store_four(to, four[0], four[1], four[2], four[3]);
             }
     }

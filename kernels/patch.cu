@@ -79,16 +79,19 @@ template <bool ALIGNED> struct Patches {
         return column;
     }
     __device__ __forceinline__ void fetch(Pack<Element>& chunk, Row row, const Column& column) const {
+        float run[CHUNK];
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
+        for (unsigned i = 0; i < CHUNK; i += PIECE<ALIGNED>) {
+            const float* piece = row + column.offset[i / PIECE<ALIGNED>];
             if constexpr (ALIGNED) {
-                const Pack<float> piece = load_pack(row + column.offset[i]);
+                const Pack<float> pack = load_pack(piece);
 #pragma unroll
-                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) store(&chunk.element[i * PIECE<ALIGNED> + j], piece.element[j]);
+                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) run[i + j] = pack.element[j];
             } else {
-                store(&chunk.element[i], i < column.count ? row[column.offset[i]] : 0.0f);
+                run[i] = i < column.count ? *piece : 0.0f;
             }
         }
+        chunk = round_to_pack(run, chunk.element);
     }
 };
 
