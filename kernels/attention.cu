@@ -34,7 +34,7 @@ template <unsigned D> using KeysTiles = BackwardTiles<D, Rows::KEYS>;
     HOST_CONSTANT(attention_backward_keys_##D##_rows, KeysTiles<D>::ROWS);                                                   \
     HOST_CONSTANT(attention_backward_keys_##D##_shared_bytes, KeysTiles<D>::SHARED_BYTES);                                   \
                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                          \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, ForwardTiles<D>::BLOCKS_PER_SM)                          \
         attention_forward_##D(Element* out, float* lse, const Element* qkv, unsigned tokens, unsigned heads,                 \
                               unsigned head_dim, unsigned aligned, float scale) {                                            \
         attention_forward<D>(out, lse, qkv, {tokens, heads, head_dim, aligned != 0}, scale);                                 \

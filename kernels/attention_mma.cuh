@@ -271,8 +271,9 @@ __device__ __forceinline__ void write_rows(HeadRows<Element> to, unsigned first,
 template <unsigned D> struct ForwardTiles {
     static constexpr unsigned BLOCKS = 2; // of 16 queries a warp: each fragment of k and v serves both
     static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
-    static constexpr unsigned KEYS = D <= 64 ? 64 : 32; // of a stage
-    static constexpr unsigned STEP = D <= 64 ? 64 : D <= 96 ? 32 : 16; // keys whose scores the registers can hold at once
+    static constexpr unsigned KEYS = 32; // of a stage
+    static constexpr unsigned STEP = D <= 96 ? 32 : 16; // keys whose scores the registers can hold at once
+    static constexpr unsigned BLOCKS_PER_SM = D <= 32 ? 4 : D <= 64 ? 3 : 2; // that the registers are to allow
     static constexpr unsigned STAGE_BYTES = 2 * KEYS * Tile<D>::PITCH;
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // q passes through it first
     static_assert(ROWS * Tile<D>::PITCH <= SHARED_BYTES, "q does not fit");

@@ -201,6 +201,7 @@ __device__ __forceinline__ float row_max(float x) {
 template <unsigned D> struct ForwardTiles {
     static constexpr unsigned ROWS = 64;
     static constexpr unsigned KEYS = 32;
+    static constexpr unsigned BLOCKS_PER_SM = 2; // that the registers are to allow
     static constexpr unsigned TILE = ROWS * Tile<D>::PITCH;           // where keys or values lie, behind the queries
     static constexpr unsigned SCORES = TILE + KEYS * Tile<D>::PITCH;  // and the probabilities
     static constexpr unsigned SHARED_BYTES = (SCORES + ROWS * ScoreTile<KEYS>::PITCH) * sizeof(float);
