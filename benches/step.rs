@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use dit_engine::backend::Backend;
-use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position};
+use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position, Recompute};
 use dit_engine::cpu::Cpu;
 use dit_engine::diffusion::noising::Levels;
 use dit_engine::diffusion::schedule::Schedule;
@@ -64,10 +64,11 @@ fn measure(name: &str, config: &Config, args: &Args, peak: f64) {
             noise: StepInput::training_noise(0, step),
             levels: &levels,
             objective: Objective::X0,
+            recompute: Recompute::None,
         };
         let start = Instant::now();
         forward_backward(&backend, &dit, &mut state, &input, None).expect("a step");
-        state.gradient_norm(&backend);
+        state.measure_gradients(&backend);
         state.update(&backend, adam_step(&config.train, dit.layout(), step));
         times_ms.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();

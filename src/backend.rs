@@ -28,6 +28,8 @@ pub trait Backend: Sized + 'static {
     type Ref<'a>: Copy;
     /// A writable view of device memory.
     type Mut<'a>;
+    /// See [`Self::rehearsal`].
+    type Rehearsal: Backend;
 
     // ---- memory -----------------------------------------------------------------------------------
 
@@ -68,6 +70,15 @@ pub trait Backend: Sized + 'static {
     fn download(&self, to: &mut [f32], from: Self::Ref<'_>);
     /// Memory in use.
     fn memory(&self) -> MemoryUse;
+    /// A device that does nothing but keep account of memory as this one would, from nothing: what a run will need is
+    /// known before a byte of it is allocated.
+    fn rehearsal(&self) -> Self::Rehearsal;
+    /// Bytes of device memory that can still be had; `None` where nobody knows.
+    fn available_bytes(&self) -> Option<u64>;
+    /// Whether the device's memory is main memory too.
+    fn shares_main_memory(&self) -> bool {
+        true
+    }
     /// What went wrong in any kernel before; kernels themselves say nothing.
     fn check(&self) -> Result<()> {
         Ok(())
@@ -76,6 +87,10 @@ pub trait Backend: Sized + 'static {
     /// as a whole. What a step uploads is read when `upload` is called.
     fn run_step(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         work()
+    }
+    /// How many steps may be put on the device before the host reads what came of the first.
+    fn steps_in_flight(&self) -> usize {
+        1
     }
     /// Device to host, without waiting: the function gives the values when it is called.
     fn download_later(&self, from: Self::Ref<'_>) -> Box<dyn FnOnce() -> Result<Vec<f32>>>;
@@ -390,6 +405,20 @@ pub trait Backend: Sized + 'static {
         x0: Self::Ref<'_>,
         eps: Self::Ref<'_>,
         rows: Self::Ref<'_>,
+        objective: Objective,
+        width: usize,
+    );
+
+    /// `normal` and `noise_mix` in one pass: eps of element i is number `first + i` of the stream `key`, and never in memory.
+    #[allow(clippy::too_many_arguments)]
+    fn noise_mix_drawn(
+        &self,
+        x_t: Self::Mut<'_>,
+        target: Self::Mut<'_>,
+        x0: Self::Ref<'_>,
+        rows: Self::Ref<'_>,
+        key: NoiseKey,
+        first: u64,
         objective: Objective,
         width: usize,
     );

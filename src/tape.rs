@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::backend::{Backend, Write};
+use crate::config::Recompute;
 use crate::error::{Error, Result};
 use crate::params::{Layout, Param};
 
@@ -18,7 +19,7 @@ struct Value<B: Backend> {
     /// Index into the gradients; `None` for constants, which get none.
     id: Option<usize>,
     shape: Vec<usize>,
-    data: B::Buf,
+    data: Rc<B::Buf>,
 }
 
 impl<B: Backend> Clone for Var<B> {
@@ -48,6 +49,11 @@ impl<B: Backend> Var<B> {
         B::view(&self.0.data, 0..self.len())
     }
 
+    /// Memory of the kind that the value is made of, for a result or a gradient of it.
+    pub fn alloc_like(&self, backend: &B, len: usize) -> Result<B::Buf> {
+        backend.alloc_like(&self.0.data, len)
+    }
+
     /// Whether a gradient flows into it.
     pub fn wants_gradient(&self) -> bool {
         self.0.id.is_some()
@@ -65,6 +71,16 @@ pub struct Weight {
 
 type BackwardStep<B> = Box<dyn FnOnce(&mut Backward<'_, B>, Rc<<B as Backend>::Buf>) -> Result<()>>;
 
+/// What a part of the model that is computed twice does not compute twice (see [`Tape::checkpoint`]).
+enum Stash<B: Backend> {
+    /// There is no such part, or this one keeps nothing.
+    None,
+    /// First run: results are kept here.
+    Keeping(Vec<Rc<B::Buf>>),
+    /// Second run: results are taken from here, in order.
+    Recalling(std::vec::IntoIter<Rc<B::Buf>>),
+}
+
 struct Record<B: Backend> {
     output: Option<usize>,
     name: String,
@@ -81,6 +97,8 @@ pub struct Tape<'a, B: Backend> {
     values: usize,
     label: String,
     watch: Option<u64>,
+    recompute: Recompute,
+    stash: Stash<B>,
 }
 
 impl<'a, B: Backend> Tape<'a, B> {
@@ -91,7 +109,17 @@ impl<'a, B: Backend> Tape<'a, B> {
 
     /// A tape that only computes: nothing is kept for a backward walk.
     pub fn forward_only(backend: &'a B, layout: &'a Layout, weights: &'a B::Buf) -> Self {
-        Tape { backend, weights, layout, records: None, values: 0, label: String::new(), watch: None }
+        Tape {
+            backend,
+            weights,
+            layout,
+            records: None,
+            values: 0,
+            label: String::new(),
+            watch: None,
+            recompute: Recompute::None,
+            stash: Stash::None,
+        }
     }
 
     /// From here on every value and gradient is searched for NaN and infinity; the first one found is an
@@ -99,6 +127,16 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// went wrong.
     pub fn watch_for_non_finite(&mut self, step: u64) {
         self.watch = Some(step);
+    }
+
+    /// What the model computes twice to keep less.
+    pub fn set_recompute(&mut self, recompute: Recompute) {
+        self.recompute = recompute;
+    }
+
+    /// See [`Self::set_recompute`].
+    pub fn recompute(&self) -> Recompute {
+        self.recompute
     }
 
     /// Names the ops that follow, by module path, for [`Error::NonFinite`].
@@ -120,13 +158,13 @@ impl<'a, B: Backend> Tape<'a, B> {
     /// A value from outside that gets no gradient.
     pub fn constant(&self, shape: &[usize], data: B::Buf) -> Var<B> {
         debug_assert_eq!(shape.iter().product::<usize>(), B::len(&data));
-        Var(Rc::new(Value { id: None, shape: shape.to_vec(), data }))
+        Var(Rc::new(Value { id: None, shape: shape.to_vec(), data: data.into() }))
     }
 
     /// A value from outside that gets a gradient (read it with [`Gradients::of`]).
-    pub fn leaf(&mut self, shape: &[usize], data: B::Buf) -> Var<B> {
+    pub fn leaf(&mut self, shape: &[usize], data: impl Into<Rc<B::Buf>>) -> Var<B> {
         let id = self.next_id();
-        Var(Rc::new(Value { id: Some(id), shape: shape.to_vec(), data }))
+        Var(Rc::new(Value { id: Some(id), shape: shape.to_vec(), data: data.into() }))
     }
 
     /// A constant uploaded from the host.
@@ -141,10 +179,10 @@ impl<'a, B: Backend> Tape<'a, B> {
     pub fn push(
         &mut self,
         shape: &[usize],
-        data: B::Buf,
+        data: impl Into<Rc<B::Buf>>,
         backward: impl FnOnce(&mut Backward<'_, B>, Rc<B::Buf>) -> Result<()> + 'static,
     ) -> Result<Var<B>> {
-        let output = self.value(shape, data)?;
+        let output = self.value(shape, data.into())?;
         if let Some(records) = &mut self.records {
             let name = self.label.clone();
             records.push(Record { output: output.0.id, name, backward: Box::new(backward) });
@@ -152,23 +190,63 @@ impl<'a, B: Backend> Tape<'a, B> {
         Ok(output)
     }
 
-    /// [`Self::push`] for an op whose backward kernel reads the op's own result.
-    pub fn push_with_output(
+    /// A part of the model that keeps only its inputs (and what `part` stashes, see [`Self::stashed`]): it runs without
+    /// being recorded, and once more, recorded, when the walk back comes to it (Chen et al. 2016, "Training deep nets with
+    /// sublinear memory cost"). A tape that does not record just runs it.
+    ///
+    /// `part` is called with a tape and as many values as there are `inputs`; it must not use other values that want a
+    /// gradient.
+    pub fn checkpoint(
         &mut self,
-        shape: &[usize],
-        data: B::Buf,
-        backward: impl FnOnce(&mut Backward<'_, B>, Var<B>, Rc<B::Buf>) -> Result<()> + 'static,
+        inputs: &[&Var<B>],
+        part: impl Fn(&mut Tape<'_, B>, &[Var<B>]) -> Result<Var<B>> + 'static,
     ) -> Result<Var<B>> {
-        let output = self.value(shape, data)?;
-        let saved = output.clone();
+        let inputs: Vec<Var<B>> = inputs.iter().map(|&input| input.clone()).collect();
+        let (backend, layout, weights) = (self.backend, self.layout, self.weights);
+        let mut first = Tape::forward_only(backend, layout, weights);
+        first.watch = self.watch;
+        let recording = self.records.is_some();
+        if recording {
+            first.stash = Stash::Keeping(Vec::new());
+        }
+        let output = part(&mut first, &inputs)?;
+        let kept = match first.stash {
+            Stash::Keeping(kept) => kept,
+            Stash::None | Stash::Recalling(_) => Vec::new(),
+        };
+        let id = self.next_id();
+        let output =
+            Var(Rc::new(Value { id: Some(id), shape: output.shape().to_vec(), data: output.0.data.clone() }));
+        let watch = self.watch;
         if let Some(records) = &mut self.records {
-            let backward = Box::new(move |walk: &mut Backward<'_, B>, dy| backward(walk, saved, dy));
-            records.push(Record { output: output.0.id, name: self.label.clone(), backward });
+            let backward = Box::new(move |walk: &mut Backward<'_, B>, gradient: Rc<B::Buf>| {
+                walk.through(&inputs, kept, watch, part, gradient)
+            });
+            records.push(Record { output: Some(id), name: self.label.clone(), backward });
         }
         Ok(output)
     }
 
-    fn value(&mut self, shape: &[usize], data: B::Buf) -> Result<Var<B>> {
+    /// The `N` results of `compute`, or, where this is the second run of a [`Self::checkpoint`], those of the first: for
+    /// what is dear to compute and cheap to keep.
+    pub fn stashed<const N: usize>(
+        &mut self,
+        compute: impl FnOnce(&B) -> Result<[B::Buf; N]>,
+    ) -> Result<[Rc<B::Buf>; N]> {
+        if let Stash::Recalling(kept) = &mut self.stash {
+            let results: Vec<Rc<B::Buf>> = kept.by_ref().take(N).collect();
+            return results.try_into().map_err(|results: Vec<_>| {
+                Error::shape("checkpoint", format!("{N} results kept"), results.len().to_string())
+            });
+        }
+        let results = compute(self.backend)?.map(Rc::new);
+        if let Stash::Keeping(kept) = &mut self.stash {
+            kept.extend(results.iter().cloned());
+        }
+        Ok(results)
+    }
+
+    fn value(&mut self, shape: &[usize], data: Rc<B::Buf>) -> Result<Var<B>> {
         if let Some(step) = self.watch {
             check_finite(self.backend, &data, &self.label, step)?;
         }
@@ -180,16 +258,16 @@ impl<'a, B: Backend> Tape<'a, B> {
     pub fn backward(
         self,
         output: Var<B>,
-        seed: B::Buf,
+        seed: impl Into<Rc<B::Buf>>,
         weight_gradients: &mut B::Buf,
     ) -> Result<Gradients<B>> {
-        let Tape { backend, weights, records, values, watch, .. } = self;
+        let Tape { backend, weights, layout, records, values, watch, .. } = self;
         let mut gradients: Vec<Option<Rc<B::Buf>>> = (0..values).map(|_| None).collect();
         if let Some(id) = output.0.id {
-            gradients[id] = Some(Rc::new(seed));
+            gradients[id] = Some(seed.into());
         }
         drop(output);
-        let mut walk = Backward { backend, weights, weight_gradients, gradients };
+        let mut walk = Backward { backend, weights, layout, weight_gradients, gradients };
         for record in records.unwrap_or_default().into_iter().rev() {
             let Some(gradient) = record.output.and_then(|id| walk.gradients[id].take()) else { continue };
             if let Some(step) = watch {
@@ -224,6 +302,10 @@ impl<B: Backend> Gradients<B> {
     pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
         self.gradients[var.0.id?].as_deref()
     }
+
+    fn take(&mut self, var: &Var<B>) -> Option<Rc<B::Buf>> {
+        self.gradients[var.0.id?].take()
+    }
 }
 
 /// The walk back: gradients of values that are still waited for, and the parameters' gradients.
@@ -232,6 +314,8 @@ pub struct Backward<'a, B: Backend> {
     pub backend: &'a B,
     /// The flat parameters.
     pub weights: &'a B::Buf,
+    /// Where each lies.
+    layout: &'a Layout,
     /// Their gradients, accumulated.
     pub weight_gradients: &'a mut B::Buf,
     gradients: Vec<Option<Rc<B::Buf>>>,
@@ -244,7 +328,7 @@ impl<B: Backend> Backward<'_, B> {
         let Some(id) = var.0.id else { return Ok(None) };
         match self.gradients[id].take() {
             Some(shared) => Ok(Some((self.unique(shared)?, Write::Add))),
-            None => Ok(Some((self.backend.alloc(var.len())?, Write::Replace))),
+            None => Ok(Some((var.alloc_like(self.backend, var.len())?, Write::Replace))),
         }
     }
 
@@ -285,10 +369,39 @@ impl<B: Backend> Backward<'_, B> {
             Ok(buf) => Ok(buf),
             Err(shared) => {
                 let len = B::len(&shared);
-                let mut copy = self.backend.alloc(len)?;
+                let mut copy = self.backend.alloc_like(&shared, len)?;
                 self.backend.copy(B::view_mut(&mut copy, 0..len), B::view(&shared, 0..len));
                 Ok(copy)
             }
         }
+    }
+
+    /// Runs a checkpointed part again, recorded, and walks back through it.
+    fn through(
+        &mut self,
+        inputs: &[Var<B>],
+        kept: Vec<Rc<B::Buf>>,
+        watch: Option<u64>,
+        part: impl Fn(&mut Tape<'_, B>, &[Var<B>]) -> Result<Var<B>>,
+        gradient: Rc<B::Buf>,
+    ) -> Result<()> {
+        let mut tape = Tape::recording(self.backend, self.layout, self.weights);
+        tape.watch = watch;
+        tape.stash = Stash::Recalling(kept.into_iter());
+        let leaves: Vec<Var<B>> = inputs
+            .iter()
+            .map(|input| match input.0.id {
+                Some(_) => tape.leaf(input.shape(), input.0.data.clone()),
+                None => input.clone(),
+            })
+            .collect();
+        let output = part(&mut tape, &leaves)?;
+        let mut gradients = tape.backward(output, gradient, self.weight_gradients)?;
+        for (input, leaf) in inputs.iter().zip(leaves) {
+            if let Some(gradient) = gradients.take(&leaf) {
+                self.pass(input, gradient)?;
+            }
+        }
+        Ok(())
     }
 }

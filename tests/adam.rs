@@ -7,6 +7,7 @@ mod reference;
 use common::*;
 use dit_engine::backend::*;
 use dit_engine::cpu::Cpu;
+use dit_engine::cuda::Cuda;
 use reference::State;
 
 const LENGTHS: [usize; 9] = [1, 3, 31, 33, 65, 127, 257, 16_384, 50_001];
@@ -157,6 +158,96 @@ fn the_first_step_is_lr_against_the_sign() {
 #[test]
 fn a_zero_gradient_moves_nothing() {
     check_zero_gradient(&Cpu::poisoned());
+}
+
+#[test]
+fn on_cuda() {
+    for device in cuda::both() {
+        check_norm(&device);
+        check_halt(&device);
+        check_steps(&device, |_| {});
+        check_steps(&device, |step| {
+            step.max_norm = f32::INFINITY;
+            step.weight_decay = 0.0;
+        });
+        check_steps(&device, |step| step.decayed = usize::MAX);
+        check_first_step(&device);
+        check_zero_gradient(&device);
+        cuda::assert_clean(&device);
+    }
+}
+
+/// Weights, moments, EMA and norm of a run on the device.
+struct Flat {
+    weights: <Cuda as Backend>::Buf,
+    first: <Cuda as Backend>::Buf,
+    second: <Cuda as Backend>::Buf,
+    ema: <Cuda as Backend>::Buf,
+    norm2: <Cuda as Backend>::Buf,
+}
+
+impl Flat {
+    fn new(device: &Cuda, weights: &[f32]) -> Flat {
+        let zeros = || upload(device, &vec![0.0; weights.len()]);
+        let (weights, ema) = (upload_weights(device, weights), upload_weights(device, weights));
+        Flat { weights, first: zeros(), second: zeros(), ema, norm2: upload(device, &[f32::NAN, 0.0]) }
+    }
+
+    fn update(&mut self, device: &Cuda, gradient: &<Cuda as Backend>::Buf, step: AdamStep) {
+        device.sum_of_squares(all_mut::<Cuda>(&mut self.norm2), all::<Cuda>(gradient));
+        device.adam(
+            all_mut::<Cuda>(&mut self.weights),
+            all_mut::<Cuda>(&mut self.first),
+            all_mut::<Cuda>(&mut self.second),
+            all_mut::<Cuda>(&mut self.ema),
+            all::<Cuda>(gradient),
+            all::<Cuda>(&self.norm2),
+            step,
+        );
+    }
+}
+
+/// What products read is what was updated.
+#[test]
+fn copies_in_bf16_follow_the_weights() {
+    let device = cuda::cuda(Precision::Bf16);
+    for len in LENGTHS {
+        let mut flat = Flat::new(&device, &random(1, len));
+        let gradient = upload(&device, &random(2, len));
+        flat.update(&device, &gradient, step(1, len / 2));
+        for buf in [&flat.weights, &flat.ema] {
+            let mut copy = vec![f32::NAN; len];
+            device.download(&mut copy, all::<Cuda>(buf).half_copy().expect("parameters have a copy"));
+            let want: Vec<f32> =
+                download(&device, buf).into_iter().map(|x| half::bf16::from_f32(x).to_f32()).collect();
+            assert_eq!(copy, want, "{len}");
+        }
+    }
+    cuda::assert_clean(&device);
+}
+
+/// A captured step is replayed with other rates; given the norm, the update is the same bits as on a CPU.
+#[test]
+fn a_replay_takes_the_rates_of_its_step() {
+    let (device, cpu) = (cuda::cuda(Precision::F32), Cpu::new());
+    let weights = random(1, 4097);
+    let (mut flat, mut want) = (Flat::new(&device, &weights), State::new(&weights));
+    // A norm without rounding, so that it is the same for any order of its sum.
+    let gradient = vec![0.5; weights.len()];
+    let on_device = upload(&device, &gradient);
+    for number in 1..=6 {
+        let step = AdamStep { lr: 1e-3 * number as f32, ..step(number, 1000) };
+        let mut work = || {
+            flat.update(&device, &on_device, step);
+            Ok(())
+        };
+        device.run_step(&mut work).unwrap();
+        want = device_update(&cpu, &want, &gradient, step);
+    }
+    let got = [&flat.weights, &flat.first, &flat.second, &flat.ema].map(|buf| download(&device, buf));
+    assert_eq!(got, [want.weights, want.first, want.second, want.ema]);
+    assert!(device.launch_counts().1 > 0, "no step was replayed");
+    cuda::assert_clean(&device);
 }
 
 #[test]

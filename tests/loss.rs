@@ -62,11 +62,29 @@ fn the_gradient_is_the_differences() {
     check_differences(&Cpu::poisoned());
 }
 
-/// 2^22 equal terms: a running sum in f32 would be off by percents.
+#[test]
+fn values_and_gradient_on_cuda() {
+    for device in cuda::both() {
+        check(&device);
+        check_differences(&device);
+        cuda::assert_clean(&device);
+    }
+}
+
 #[test]
 fn long_sums_stay_accurate() {
+    check_long_sums(&Cpu::poisoned());
+}
+
+#[test]
+fn long_sums_stay_accurate_on_cuda() {
+    check_long_sums(&cuda::cuda(Precision::F32));
+}
+
+/// 2^22 equal terms: a running sum in f32 would be off by percents.
+fn check_long_sums<B: Backend>(b: &B) {
     let len = 1 << 22;
-    let (losses, _) = device(&Cpu::poisoned(), &vec![0.1; len], &vec![0.0; len], &[1.0]);
+    let (losses, _) = device(b, &vec![0.1; len], &vec![0.0; len], &[1.0]);
     let want = f64::from(0.1_f32).powi(2);
     assert!((f64::from(losses[0]) - want).abs() < 1e-6 * want, "{} {want}", losses[0]);
 }

@@ -4,13 +4,13 @@ mod common;
 
 use common::random;
 use dit_engine::backend::{Backend, Objective};
-use dit_engine::config::{BlockKind, Config, ModelConfig, Overrides, Position};
+use dit_engine::config::{BlockKind, Config, ModelConfig, Overrides, Position, Recompute};
 use dit_engine::cpu::Cpu;
 use dit_engine::diffusion::noising::Levels;
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
 use dit_engine::train::optimizer::{State, adam_step};
-use dit_engine::train::step::{NoiseSource, StepInput, evaluate, forward_backward};
+use dit_engine::train::step::{NoiseSource, StepInput, evaluate, forward_backward, weighted_loss};
 
 fn small(block: BlockKind) -> Config {
     let position = match block {
@@ -92,13 +92,15 @@ fn the_gradient_of_the_whole_model_is_its_slope() {
             noise: NoiseSource::Given(&noise),
             levels: &levels,
             objective: Objective::X0,
+            recompute: Recompute::None,
         };
         let mut state = State::new(&backend, &weights).unwrap();
         forward_backward(&backend, &dit, &mut state, &input, None).unwrap();
         let gradients = State::download(&backend, &state.gradients);
         let loss_at = |weights: &[f32]| {
             let state = State::new(&backend, weights).unwrap();
-            evaluate(&backend, &dit, &state.weights, &input).unwrap().loss
+            let output = evaluate(&backend, &dit, &state.weights, &input).unwrap();
+            weighted_loss(&output.losses(&backend), &levels)
         };
         for span in dit.layout().spans() {
             let gradient = &gradients[span.range.clone()];
@@ -137,15 +139,45 @@ fn the_second_step_allocates_nothing_and_a_model_learns() {
                 noise: StepInput::training_noise(1, step),
                 levels: &levels,
                 objective: Objective::X0,
+                recompute: Recompute::None,
             };
             let output = forward_backward(&backend, &dit, &mut state, &input, None).unwrap();
-            state.gradient_norm(&backend);
+            state.measure_gradients(&backend);
             state.update(&backend, adam_step(&config.train, dit.layout(), step));
-            losses.push(output.loss);
+            losses.push(weighted_loss(&output.losses(&backend), &levels));
             allocations.push(backend.memory().fresh_allocations);
         }
         assert!(allocations[1..].iter().all(|&n| n == allocations[0]), "{allocations:?}");
         let mean = |range: std::ops::Range<usize>| losses[range].iter().sum::<f64>() / 10.0;
         assert!(mean(50..60) < 0.7 * mean(0..10), "{block:?}: {losses:?}");
+    }
+}
+
+/// A block that is computed again in backward gives the same gradients, bit for bit, and holds less meanwhile.
+#[test]
+fn recomputed_blocks_give_the_same_gradients_from_less_memory() {
+    for block in [BlockKind::Seed, BlockKind::AdalnZero] {
+        let config = small(block);
+        let dit = Dit::new(&config.model).unwrap();
+        let schedule = Schedule::new(&config.diffusion);
+        let mut weights = dit.layout().initial_values(3);
+        weights.iter_mut().zip(random(4, dit.layout().len())).for_each(|(w, n)| *w += 0.1 * n);
+        let levels = Levels::at(&schedule, &config.diffusion, &[100, 500, 900], 16);
+        let (x0, noise) = (random(5, 3 * dit.image_len()), random(6, 3 * dit.image_len()));
+        let run = |recompute| {
+            let backend = Cpu::poisoned();
+            let mut state = State::new(&backend, &weights).unwrap();
+            let noise = NoiseSource::Given(&noise);
+            let objective = Objective::X0;
+            let input = StepInput { x0: &x0, noise, levels: &levels, objective, recompute };
+            forward_backward(&backend, &dit, &mut state, &input, None).unwrap();
+            let bits: Vec<u32> =
+                State::download(&backend, &state.gradients).iter().map(|g| g.to_bits()).collect();
+            (bits, backend.memory().peak_bytes)
+        };
+        let (kept, most) = run(Recompute::None);
+        let (recomputed, least) = run(Recompute::Blocks);
+        assert!(kept == recomputed, "{block:?}: the gradients differ");
+        assert!(least < most, "{block:?}: {least} bytes with recomputing, {most} without");
     }
 }

@@ -7,6 +7,7 @@ mod reference;
 use common::*;
 use dit_engine::backend::*;
 use dit_engine::cpu::Cpu;
+use dit_engine::cuda::{Cuda, Options};
 
 const KEY: NoiseKey = NoiseKey { seed: 0x1234_5678_9ABC_DEF0, step: (7 << 32) + 5, purpose: Purpose::Test };
 const OBJECTIVES: [Objective; 3] = [Objective::X0, Objective::Eps, Objective::V];
@@ -68,9 +69,8 @@ fn mix<B: Backend>(
     objective: Objective,
     width: usize,
 ) -> [Vec<f32>; 2] {
-    let rows: Vec<f32> = rows.iter().flat_map(|row| [row.alpha, row.sigma, row.from, row.to]).collect();
     let (mut x_t, mut target) = (poisoned(b, x0.len()), poisoned(b, x0.len()));
-    let (x0, eps, rows) = (upload(b, x0), upload(b, eps), upload(b, &rows));
+    let (x0, eps, rows) = (upload(b, x0), upload(b, eps), upload(b, bytemuck::cast_slice(rows)));
     b.noise_mix(
         all_mut::<B>(&mut x_t),
         all_mut::<B>(&mut target),
@@ -123,6 +123,49 @@ fn check_mix<B: Backend>(b: &B) {
     }
 }
 
+/// Drawing while mixing gives the bits of drawing, then mixing, whatever the place of a sample's beginning in a block of
+/// the stream.
+fn check_mix_drawn<B: Backend>(b: &B) {
+    for (batch, planes, width) in [(1, 1, 1), (7, 1, 1), (9, 3, 31), (9, 2, 33), (2, 8, 16), (9, 31, 257)] {
+        let len = batch * planes * width;
+        let (x0, rows) = (random(1, len), rows(batch, width));
+        for (first, objective) in [0, 1, 2, 3, 1 << 33].into_iter().zip(OBJECTIVES.into_iter().cycle()) {
+            let eps = normal(b, len, KEY, first);
+            let want = mix(b, &x0, &eps, &rows, objective, width);
+            let got = mix_drawn(b, &x0, &rows, KEY, first, objective, width);
+            assert!(bits(&got.concat()) == bits(&want.concat()), "{batch} {planes} {width} from {first}");
+        }
+    }
+}
+
+fn mix_drawn<B: Backend>(
+    b: &B,
+    x0: &[f32],
+    rows: &[NoiseRow],
+    key: NoiseKey,
+    first: u64,
+    objective: Objective,
+    width: usize,
+) -> [Vec<f32>; 2] {
+    let (mut x_t, mut target) = (poisoned(b, x0.len()), poisoned(b, x0.len()));
+    let (x0, rows) = (upload(b, x0), upload(b, bytemuck::cast_slice(rows)));
+    b.noise_mix_drawn(
+        all_mut::<B>(&mut x_t),
+        all_mut::<B>(&mut target),
+        all::<B>(&x0),
+        all::<B>(&rows),
+        key,
+        first,
+        objective,
+        width,
+    );
+    [download(b, &x_t), download(b, &target)]
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
 /// Outside the noised frames nothing is rounded, and eps is not even looked at.
 fn check_clean_frames<B: Backend>(b: &B) {
     let x0 = random(1, 3 * 33);
@@ -139,14 +182,32 @@ fn check_clean_frames<B: Backend>(b: &B) {
     }
 }
 
+/// The device that softcuda, or a driver, has; in bf16 noise is f32 all the same.
+fn on_cuda(check: impl Fn(&Cuda)) {
+    for device in cuda::both() {
+        check(&device);
+        cuda::assert_clean(&device);
+    }
+}
+
 #[test]
 fn normal_numbers() {
     check_normal(&Cpu::poisoned());
 }
 
 #[test]
+fn normal_numbers_on_cuda() {
+    on_cuda(check_normal);
+}
+
+#[test]
 fn addresses() {
     check_addresses(&Cpu::poisoned());
+}
+
+#[test]
+fn addresses_on_cuda() {
+    on_cuda(check_addresses);
 }
 
 #[test]
@@ -160,8 +221,69 @@ fn mixing() {
 }
 
 #[test]
+fn mixing_on_cuda() {
+    on_cuda(check_mix);
+}
+
+#[test]
+fn drawing_while_mixing() {
+    check_mix_drawn(&Cpu::poisoned());
+}
+
+#[test]
+fn drawing_while_mixing_on_cuda() {
+    on_cuda(check_mix_drawn);
+}
+
+#[test]
 fn clean_frames_are_exact() {
     check_clean_frames(&Cpu::poisoned());
+}
+
+#[test]
+fn clean_frames_are_exact_on_cuda() {
+    on_cuda(check_clean_frames);
+}
+
+/// Normal numbers are the same bits on every device, and so are the words that they are made of (as far as they are: a
+/// number is a function of 24 bits of two words).
+#[test]
+fn every_device_draws_the_same_bits() {
+    let keys = [
+        KEY,
+        NoiseKey { seed: 0, step: 0, purpose: Purpose::Weights },
+        NoiseKey { seed: u64::MAX, step: u64::MAX, purpose: Purpose::Validation },
+        NoiseKey { seed: 1 << 40, step: 3, purpose: Purpose::Noise },
+    ];
+    let firsts = [0, 3, (1 << 34) - 20_002, (1 << 63) + 1, u64::MAX - 100_000];
+    on_cuda(|device| {
+        for key in keys {
+            for first in firsts {
+                let (got, want) =
+                    (normal(device, 40_003, key, first), normal(&Cpu::new(), 40_003, key, first));
+                assert!(bits(&got) == bits(&want), "{key:?} from {first}");
+            }
+        }
+    });
+}
+
+/// A captured step is replayed with other numbers.
+#[test]
+fn a_replay_draws_the_numbers_of_its_step() {
+    let device = cuda::open(Options { graphs: true, ..Options::default() });
+    let mut out = poisoned(&device, 1000);
+    for step in 0..6 {
+        let key = NoiseKey { step, ..KEY };
+        let mut work = || {
+            device.normal(all_mut::<Cuda>(&mut out), key, 8 * step);
+            Ok(())
+        };
+        device.run_step(&mut work).unwrap();
+        let want = normal(&Cpu::new(), 1000, key, 8 * step);
+        assert!(bits(&download(&device, &out)) == bits(&want), "step {step}");
+    }
+    assert!(device.launch_counts().1 > 0, "no step was replayed");
+    cuda::assert_clean(&device);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod reference;
 use common::*;
 use dit_engine::backend::*;
 use dit_engine::cpu::Cpu;
+use dit_engine::cuda::Cuda;
 
 const LENGTHS: [usize; 8] = [1, 31, 33, 65, 127, 257, 16_384, 50_001];
 
@@ -52,12 +53,48 @@ fn without_clipping() {
     check(&Cpu::poisoned(), SamplerStep { clip: f32::INFINITY, ..STEP }, true);
 }
 
-/// The last step of DDIM: x becomes the estimate of x0, exactly.
+#[test]
+fn on_cuda() {
+    for device in cuda::both() {
+        check(&device, STEP, true);
+        check(&device, STEP, false);
+        check(&device, SamplerStep { clip: f32::INFINITY, ..STEP }, true);
+        check_clipping(&device);
+        cuda::assert_clean(&device);
+    }
+}
+
 #[test]
 fn clipping_is_exact() {
+    check_clipping(&Cpu::poisoned());
+}
+
+/// A captured step is replayed with other coefficients; x is the same bits as on a CPU.
+#[test]
+fn a_replay_takes_the_coefficients_of_its_step() {
+    let device = cuda::cuda(Precision::F32);
+    let (x, prediction) = (random(1, 257), random(2, 257));
+    let (mut on_device, prediction_there) = (upload(&device, &x), upload(&device, &prediction));
+    let mut want = x;
+    for i in 0..6 {
+        let step = SamplerStep { keep: 0.9 - 0.1 * i as f32, ..STEP };
+        let mut work = || {
+            device.sampler_step(all_mut::<Cuda>(&mut on_device), all::<Cuda>(&prediction_there), None, step);
+            Ok(())
+        };
+        device.run_step(&mut work).unwrap();
+        want = self::device(&Cpu::new(), &want, &prediction, None, step);
+    }
+    assert_eq!(download(&device, &on_device), want);
+    assert!(device.launch_counts().1 > 0, "no step was replayed");
+    cuda::assert_clean(&device);
+}
+
+/// The last step of DDIM: x becomes the estimate of x0, exactly.
+fn check_clipping<B: Backend>(b: &B) {
     let last =
         SamplerStep { from_x: 0.0, from_prediction: 1.0, clip: 0.5, keep: 0.0, to_x0: 1.0, noise: 0.0 };
-    let got = device(&Cpu::poisoned(), &[9.0; 4], &[-0.75, 0.25, 0.75, f32::NAN], None, last);
+    let got = device(b, &[9.0; 4], &[-0.75, 0.25, 0.75, f32::NAN], None, last);
     assert_eq!(got[..3], [-0.5, 0.25, 0.5]);
     assert!(got[3].is_nan(), "a NaN is not to be clipped away");
 }

@@ -1,6 +1,7 @@
 //! noise: normal numbers, and their mixing into clean samples. Formulas: `Backend::normal`, `Backend::noise_mix`.
 
 use super::pieces::{Cut, Piece, Rows};
+use super::scratch::with_scratch;
 use super::simd::vectorised;
 use crate::backend::*;
 use crate::random::{self, BLOCK_WORDS, LANE_NUMBERS, LANES};
@@ -58,6 +59,40 @@ pub fn mix(
             #[inline(always)]
             || noising.piece(x_t, target, x0, eps, objective, width),
         );
+    });
+}
+
+/// See `Backend::noise_mix_drawn`: the noise of a piece lives in its thread's scratch.
+#[allow(clippy::too_many_arguments)]
+pub fn mix_drawn(
+    x_t: &mut [f32],
+    target: &mut [f32],
+    x0: &[f32],
+    rows: &[f32],
+    key: NoiseKey,
+    first: u64,
+    objective: Objective,
+    width: usize,
+) {
+    let batch = rows.len() / COLUMNS;
+    if batch == 0 || width == 0 {
+        return;
+    }
+    let cut = Cut::rows(batch, x0.len() / batch / width, width);
+    cut.run((Rows(x_t, width), Rows(target, width)), |piece: Piece, (Rows(x_t, _), Rows(target, _))| {
+        let elements = piece.elements(width);
+        let first = first.wrapping_add(elements.start as u64);
+        let noising = Noising::of_sample(rows, piece.group, width);
+        let x0 = &x0[elements];
+        with_scratch(x0.len(), |eps| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    normal_piece(eps, key, first);
+                    noising.piece(x_t, target, x0, eps, objective, width);
+                },
+            );
+        });
     });
 }
 

@@ -1,11 +1,17 @@
-//! sampler: to be written.
+//! sampler: one step of any sampler; kernel in `kernels/sampler.cu`. Formula: `Backend::sampler_step`.
 
-use super::Cuda;
-use super::memory::{Mut, Ref};
+use super::flat::{assert_alike, blocks, settings};
+use super::memory::{Element, Mut, Ref};
+use super::{Arg, Cuda};
 use crate::backend::*;
 
 /// See `Backend::sampler_step`.
-#[allow(clippy::too_many_arguments)]
-pub fn step(cuda: &Cuda, _x: Mut<'_>, _prediction: Ref<'_>, _z: Option<Ref<'_>>, _step: SamplerStep) {
-    cuda.fail("sampler_step: not there yet");
+pub fn step(cuda: &Cuda, x: Mut<'_>, prediction: Ref<'_>, z: Option<Ref<'_>>, step: SamplerStep) {
+    assert_alike([&x, &prediction, z.as_deref().unwrap_or(&x)]);
+    let SamplerStep { from_x, from_prediction, clip, keep, to_x0, noise } = step;
+    let step = [from_x, from_prediction, clip, keep, to_x0, noise];
+    let Some(step) = settings(cuda, &step) else { return };
+    let arguments =
+        [Arg::from(&x), prediction.into(), Arg::optional(z.as_deref()), Arg::from(&step), Arg::count(x.len)];
+    cuda.launch(Element::F32, "sampler_step", blocks(cuda, "sampler_step", x.len), &arguments);
 }

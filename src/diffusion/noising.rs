@@ -77,27 +77,37 @@ pub fn apply<B: Backend>(
     levels: &Levels,
     objective: Objective,
 ) -> Result<Noised<B>> {
+    mixed(tape, x0, levels, |backend, x_t, target, rows| {
+        backend.noise_mix(x_t, target, x0.data(), eps.data(), rows, objective, x0.shape()[3]);
+    })
+}
+
+/// The same with the noise drawn as it is mixed: number `first` and following of the stream `key`.
+pub fn draw_and_apply<B: Backend>(
+    tape: &Tape<'_, B>,
+    x0: &Var<B>,
+    key: NoiseKey,
+    first: u64,
+    levels: &Levels,
+    objective: Objective,
+) -> Result<Noised<B>> {
+    mixed(tape, x0, levels, |backend, x_t, target, rows| {
+        backend.noise_mix_drawn(x_t, target, x0.data(), rows, key, first, objective, x0.shape()[3]);
+    })
+}
+
+/// Images as `mix` makes them of x_t, target and the levels' rows.
+fn mixed<B: Backend>(
+    tape: &Tape<'_, B>,
+    x0: &Var<B>,
+    levels: &Levels,
+    mix: impl FnOnce(&B, B::Mut<'_>, B::Mut<'_>, B::Ref<'_>),
+) -> Result<Noised<B>> {
     let len = x0.len();
     let rows = tape.constant_from_host(&[levels.rows.len(), 4], bytemuck::cast_slice(&levels.rows))?;
     let (mut x_t, mut target) = (tape.backend.alloc(len)?, tape.backend.alloc(len)?);
-    tape.backend.noise_mix(
-        B::view_mut(&mut x_t, 0..len),
-        B::view_mut(&mut target, 0..len),
-        x0.data(),
-        eps.data(),
-        rows.data(),
-        objective,
-        x0.shape()[3],
-    );
+    mix(tape.backend, B::view_mut(&mut x_t, 0..len), B::view_mut(&mut target, 0..len), rows.data());
     Ok(Noised { x_t: tape.constant(x0.shape(), x_t), target: tape.constant(x0.shape(), target) })
-}
-
-/// Standard normal noise of a shape, from a stream.
-pub fn normal<B: Backend>(tape: &Tape<'_, B>, shape: &[usize], key: NoiseKey, first: u64) -> Result<Var<B>> {
-    let len = shape.iter().product();
-    let mut eps = tape.backend.alloc(len)?;
-    tape.backend.normal(B::view_mut(&mut eps, 0..len), key, first);
-    Ok(tape.constant(shape, eps))
 }
 
 fn row(schedule: &Schedule, t: usize, frames: std::ops::Range<usize>) -> NoiseRow {

@@ -1,9 +1,10 @@
 //! The two kinds of transformer block.
 
 use crate::backend::{Activation, Backend};
-use crate::config::{BlockKind, ModelConfig};
+use crate::config::{BlockKind, ModelConfig, Recompute};
 use crate::error::Result;
-use crate::ops::{attention, elementwise, norm};
+use crate::ops::matmul::Residual;
+use crate::ops::{attention, matmul, norm};
 use crate::params::{Init, LayoutBuilder, Param};
 use crate::tape::{Tape, Var};
 
@@ -95,13 +96,37 @@ impl Block {
                 Some(linear.forward(tape, condition, Activation::Identity)?)
             }
         };
-        let branch = self.normalise(tape, &tokens, &modulation, Half::Attention)?;
-        let branch = self.attend(tape, &branch)?;
-        let tokens = self.add_back(tape, &tokens, &branch, &modulation, Half::Attention)?;
+        if tape.recompute() == Recompute::None {
+            return self.both_halves(tape, &tokens, &modulation);
+        }
+        let block = self.clone();
+        let inputs: Vec<&Var<B>> = std::iter::once(&tokens).chain(&modulation).collect();
+        tape.label(&self.name);
+        tape.checkpoint(&inputs, move |tape, inputs| {
+            block.both_halves(tape, &inputs[0], &inputs.get(1).cloned())
+        })
+    }
 
-        let branch = self.normalise(tape, &tokens, &modulation, Half::Mlp)?;
-        let branch = self.mlp(tape, &branch)?;
-        self.add_back(tape, &tokens, &branch, &modulation, Half::Mlp)
+    fn both_halves<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        tokens: &Var<B>,
+        modulation: &Option<Var<B>>,
+    ) -> Result<Var<B>> {
+        let branch = self.normalise(tape, tokens, modulation, Half::Attention)?;
+        let tokens = self.attend(tape, &branch, &self.residual(tokens, modulation, Half::Attention))?;
+        drop(branch);
+        let branch = self.normalise(tape, &tokens, modulation, Half::Mlp)?;
+        self.mlp(tape, &branch, &self.residual(&tokens, modulation, Half::Mlp))
+    }
+
+    fn residual<'a, B: Backend>(
+        &self,
+        stream: &'a Var<B>,
+        modulation: &'a Option<Var<B>>,
+        half: Half,
+    ) -> Residual<'a, B> {
+        Residual { stream, gate: modulation.as_ref().map(|modulation| (modulation, slot(half, Slot::Gate))) }
     }
 
     fn normalise<B: Backend>(
@@ -125,41 +150,33 @@ impl Block {
         }
     }
 
-    fn attend<B: Backend>(&self, tape: &mut Tape<'_, B>, tokens: &Var<B>) -> Result<Var<B>> {
+    fn attend<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        tokens: &Var<B>,
+        residual: &Residual<'_, B>,
+    ) -> Result<Var<B>> {
         tape.label(format!("{}.attn.qkv", self.name));
         let qkv = self.qkv.forward(tape, tokens, Activation::Identity)?;
         tape.label(format!("{}.attn", self.name));
         let mixed = attention::attention(tape, &qkv, self.heads)?;
         tape.label(format!("{}.attn.out", self.name));
-        self.out.forward(tape, &mixed, Activation::Identity)
+        matmul::residual_linear(tape, &mixed, self.out.weight, self.out.bias, residual)
     }
 
-    fn mlp<B: Backend>(&self, tape: &mut Tape<'_, B>, tokens: &Var<B>) -> Result<Var<B>> {
+    fn mlp<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        tokens: &Var<B>,
+        residual: &Residual<'_, B>,
+    ) -> Result<Var<B>> {
         let activation = match self.norms {
             Norms::Affine(_) => Activation::LeakyRelu,
             Norms::Modulated(_) => Activation::Gelu,
         };
-        tape.label(format!("{}.mlp.0", self.name));
-        let hidden = self.mlp_up.forward(tape, tokens, activation)?;
-        tape.label(format!("{}.mlp.2", self.name));
-        self.mlp_down.forward(tape, &hidden, Activation::Identity)
-    }
-
-    fn add_back<B: Backend>(
-        &self,
-        tape: &mut Tape<'_, B>,
-        tokens: &Var<B>,
-        branch: &Var<B>,
-        modulation: &Option<Var<B>>,
-        half: Half,
-    ) -> Result<Var<B>> {
-        tape.label(format!("{}.residual{}", self.name, half as usize + 1));
-        match modulation {
-            None => elementwise::residual(tape, tokens, branch),
-            Some(modulation) => {
-                elementwise::gated_residual(tape, tokens, branch, modulation, slot(half, Slot::Gate))
-            }
-        }
+        tape.label(format!("{}.mlp", self.name));
+        let (up, down) = (self.mlp_up, self.mlp_down);
+        matmul::mlp(tape, tokens, (up.weight, up.bias), (down.weight, down.bias), activation, residual)
     }
 }
 

@@ -10,8 +10,8 @@ use crate::tape::{Tape, Var};
 /// A linear layer: weight `[out, in]` and bias `[out]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linear {
-    weight: Param,
-    bias: Param,
+    pub(super) weight: Param,
+    pub(super) bias: Param,
 }
 
 impl Linear {

@@ -4,9 +4,10 @@
 mod block;
 mod layers;
 
-use crate::backend::{Activation, Backend, Repeat};
-use crate::config::{BlockKind, ModelConfig, Position};
+use crate::backend::{Activation, Backend};
+use crate::config::{self, BlockKind, ModelConfig};
 use crate::error::Result;
+use crate::ops::patch::{Position, Rows};
 use crate::ops::{elementwise, embed, norm, patch};
 use crate::params::{Init, Layout, LayoutBuilder, Param};
 use crate::tape::{Tape, Var};
@@ -70,10 +71,10 @@ impl Dit {
             bias: layout.add("patch_embed.bias", &[dim], false, Init::Uniform(bound)),
         };
         let position = match config.position {
-            Position::Learned => {
+            config::Position::Learned => {
                 PositionEmbedding::Learned(layout.add("position", &[tokens, dim], false, Init::Constant(0.0)))
             }
-            Position::Sincos => PositionEmbedding::Fixed(layers::sincos_2d(config)),
+            config::Position::Sincos => PositionEmbedding::Fixed(layers::sincos_2d(config)),
         };
         let step_embed = StepEmbedding::new(&mut layout, config);
         let blocks = (0..config.depth).map(|index| Block::new(&mut layout, config, index)).collect();
@@ -114,19 +115,25 @@ impl Dit {
     pub fn forward<B: Backend>(&self, tape: &mut Tape<'_, B>, x: &Var<B>, t: &[f32]) -> Result<Var<B>> {
         tape.label("step_embed");
         let step = self.step_embed.forward(tape, t)?;
-        tape.label("patch_embed");
-        let mut tokens = patch::embed(tape, x, self.patch_embed.weight, self.patch_embed.bias)?;
-        tape.label("position");
-        tokens = self.position.add(tape, &tokens, &self.config)?;
-
-        let condition = match self.config.block {
-            BlockKind::Seed => {
-                tape.label("step_embed.add");
-                tokens = elementwise::add_rows(tape, &tokens, &step, Repeat::OverTokens)?;
-                step
+        let table = match &self.position {
+            PositionEmbedding::Learned(_) => None,
+            PositionEmbedding::Fixed(table) => {
+                Some(tape.constant_from_host(&[self.config.tokens(), self.config.dim], table)?)
             }
+        };
+        let position = match (&self.position, &table) {
+            (PositionEmbedding::Learned(param), _) => Some(Position::Learned(*param)),
+            (_, table) => table.as_ref().map(Position::Fixed),
+        };
+        let seed = self.config.block == BlockKind::Seed;
+        let rows = Rows { position, sample: seed.then_some(&step) };
+        tape.label("patch_embed");
+        let mut tokens = patch::embed(tape, x, self.patch_embed.weight, self.patch_embed.bias, &rows)?;
+        let condition = match self.config.block {
+            BlockKind::Seed => step,
             BlockKind::AdalnZero => elementwise::activation(tape, &step, Activation::Silu)?,
         };
+        drop(table);
         for block in &self.blocks {
             tokens = block.forward(tape, tokens, &condition)?;
         }
@@ -138,23 +145,6 @@ impl Dit {
         }
         tape.label("patch_deembed");
         patch::deembed(tape, &tokens, self.patch_deembed.weight, self.patch_deembed.bias, self.config.image)
-    }
-}
-
-impl PositionEmbedding {
-    fn add<B: Backend>(
-        &self,
-        tape: &mut Tape<'_, B>,
-        tokens: &Var<B>,
-        config: &ModelConfig,
-    ) -> Result<Var<B>> {
-        match self {
-            PositionEmbedding::Learned(param) => elementwise::add_position(tape, tokens, *param),
-            PositionEmbedding::Fixed(table) => {
-                let table = tape.constant_from_host(&[config.tokens(), config.dim], table)?;
-                elementwise::add_rows(tape, tokens, &table, Repeat::OverBatch)
-            }
-        }
     }
 }
 

@@ -5,33 +5,20 @@ use std::ops::Range;
 use super::{Family, Length, Meter, Work};
 use crate::backend::*;
 use crate::error::Result;
-
-const F32_BYTES: u64 = size_of::<f32>() as u64;
+use crate::memory::available_bytes;
 
 impl Backend for Meter {
     type Buf = Length;
     type Ref<'a> = usize;
     type Mut<'a> = usize;
+    type Rehearsal = Meter;
 
     fn name(&self) -> String {
         "meter".to_string()
     }
 
     fn alloc(&self, len: usize) -> Result<Length> {
-        Ok(self.take(len, F32_BYTES, 0))
-    }
-
-    fn alloc_activation(&self, len: usize) -> Result<Length> {
-        Ok(self.take(len, self.precision.bytes(), 0))
-    }
-
-    fn alloc_weights(&self, len: usize) -> Result<Length> {
-        let copy_bytes = if self.precision == Precision::Bf16 { self.precision.bytes() } else { 0 };
-        Ok(self.take(len, F32_BYTES, copy_bytes))
-    }
-
-    fn alloc_like(&self, like: &Length, len: usize) -> Result<Length> {
-        Ok(self.take(len, like.element_bytes, 0))
+        Ok(self.take(len))
     }
 
     fn len(buf: &Length) -> usize {
@@ -62,6 +49,14 @@ impl Backend for Meter {
 
     fn download_later(&self, from: usize) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
         Box::new(move || Ok(vec![0.0; from]))
+    }
+
+    fn rehearsal(&self) -> Meter {
+        Meter::new()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        available_bytes()
     }
 
     fn memory(&self) -> MemoryUse {
@@ -368,6 +363,20 @@ impl Backend for Meter {
         _x0: usize,
         _eps: usize,
         _rows: usize,
+        _objective: Objective,
+        _width: usize,
+    ) {
+        self.record(Family::Noise, Work::Pass(x_t));
+    }
+
+    fn noise_mix_drawn(
+        &self,
+        x_t: usize,
+        _target: usize,
+        _x0: usize,
+        _rows: usize,
+        _key: NoiseKey,
+        _first: u64,
         _objective: Objective,
         _width: usize,
     ) {

@@ -1,4 +1,4 @@
-//! A backend that computes nothing and counts: memory by the rule of the devices' pools, kernel launches, and
+//! A backend that computes nothing and counts: memory by the rule of the CPU's pool, kernel launches, and
 //! floating-point operations by the textbook. Running a training step on it tells what the step costs before
 //! a byte of it is allocated.
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::backend::{AttentionDims, MatmulDims, PatchDims, Precision};
+use crate::backend::{AttentionDims, MatmulDims, PatchDims};
 use crate::pool::Shelves;
 
 /// A device that only counts. Cloning shares the account.
@@ -17,32 +17,18 @@ use crate::pool::Shelves;
 pub struct Meter {
     shelves: Rc<RefCell<Shelves<()>>>,
     tallies: Rc<RefCell<BTreeMap<Family, Tally>>>,
-    precision: Precision,
 }
 
-/// The size of a buffer, and where it is given back.
+/// The length of a buffer, and where it is given back.
 #[derive(Debug)]
 pub struct Length {
     elements: usize,
-    element_bytes: u64,
-    /// Of the bf16 copy of parameters; 0 without one.
-    copy_bytes: u64,
     home: Rc<RefCell<Shelves<()>>>,
-}
-
-impl Length {
-    /// What is taken from the pool for it.
-    fn parts(&self) -> impl Iterator<Item = u64> + use<> {
-        let all = |bytes| (self.elements as u64).saturating_mul(bytes);
-        let copy = (self.copy_bytes > 0).then(|| all(self.copy_bytes));
-        std::iter::once(all(self.element_bytes)).chain(copy)
-    }
 }
 
 impl Drop for Length {
     fn drop(&mut self) {
-        let mut home = self.home.borrow_mut();
-        self.parts().for_each(|bytes| home.give_back(bytes, ()));
+        self.home.borrow_mut().give_back(f32_bytes(self.elements), ());
     }
 }
 
@@ -137,15 +123,14 @@ fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
 }
 
+fn f32_bytes(elements: usize) -> u64 {
+    product(&[elements, size_of::<f32>()])
+}
+
 impl Meter {
-    /// A meter at zero, of a device that computes in f32.
+    /// A meter at zero.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// A meter at zero, of a device that computes activations in this precision.
-    pub fn with_precision(precision: Precision) -> Self {
-        Meter { precision, ..Self::default() }
     }
 
     /// What each family did since the start or the last [`Self::reset_tallies`].
@@ -165,14 +150,9 @@ impl Meter {
         *tally = [*tally, call].into_iter().sum();
     }
 
-    fn take(&self, elements: usize, element_bytes: u64, copy_bytes: u64) -> Length {
-        let length = Length { elements, element_bytes, copy_bytes, home: self.shelves.clone() };
-        let mut shelves = self.shelves.borrow_mut();
-        length.parts().for_each(|bytes| {
-            shelves.take(bytes);
-        });
-        drop(shelves);
-        length
+    fn take(&self, elements: usize) -> Length {
+        self.shelves.borrow_mut().take(f32_bytes(elements));
+        Length { elements, home: self.shelves.clone() }
     }
 }
 
@@ -210,7 +190,7 @@ mod tests {
         let dims = MatmulDims { rows: huge, columns: huge, inner: huge };
         assert_eq!(Work::Matmul(dims).flops(), u64::MAX);
         let meter = Meter::new();
-        let buffers = (meter.take(huge, 4, 0), meter.take(huge, 4, 0));
+        let buffers = (meter.take(huge), meter.take(huge));
         assert_eq!(meter.memory().held_bytes, u64::MAX);
         drop(buffers);
     }

@@ -23,27 +23,25 @@ pub fn attention<B: Backend>(tape: &mut Tape<'_, B>, qkv: &Var<B>, heads: usize)
     };
     let len = dims.batch * dims.tokens * dims.dim();
     let rows = dims.batch * dims.heads * dims.tokens;
-    let mut out = tape.backend.alloc(len)?;
-    let mut lse = tape.backend.alloc(rows)?;
-    tape.backend.attention_forward(
-        B::view_mut(&mut out, 0..len),
-        B::view_mut(&mut lse, 0..rows),
-        qkv.data(),
-        dims,
-    );
+    // The dearest part of a block, and its results are among the smallest: a checkpoint keeps them.
+    let [out, lse] = tape.stashed(|backend| {
+        let (mut out, mut lse) = (qkv.alloc_like(backend, len)?, backend.alloc(rows)?);
+        let (out_view, lse_view) = (B::view_mut(&mut out, 0..len), B::view_mut(&mut lse, 0..rows));
+        backend.attention_forward(out_view, lse_view, qkv.data(), dims);
+        Ok([out, lse])
+    })?;
     let qkv = qkv.clone();
-    let out =
-        tape.push_with_output(&[dims.batch, dims.tokens, dims.dim()], out, move |walk, out, dout| {
-            let mut dqkv = walk.backend.alloc(3 * len)?;
-            walk.backend.attention_backward(
-                B::view_mut(&mut dqkv, 0..3 * len),
-                B::view(&dout, 0..len),
-                out.data(),
-                B::view(&lse, 0..rows),
-                qkv.data(),
-                dims,
-            );
-            walk.pass(&qkv, dqkv.into())
-        })?;
-    Ok(out)
+    let saved = out.clone();
+    tape.push(&[dims.batch, dims.tokens, dims.dim()], out, move |walk, dout| {
+        let mut dqkv = qkv.alloc_like(walk.backend, 3 * len)?;
+        walk.backend.attention_backward(
+            B::view_mut(&mut dqkv, 0..3 * len),
+            B::view(&dout, 0..len),
+            B::view(&saved, 0..len),
+            B::view(&lse, 0..rows),
+            qkv.data(),
+            dims,
+        );
+        walk.pass(&qkv, dqkv.into())
+    })
 }

@@ -19,7 +19,7 @@ pub fn affine<B: Backend>(
     let (w, b) = (tape.weight(weight), tape.weight(bias));
     expect_shape("norm weight", &[dims.dim], &w.shape)?;
     expect_shape("norm bias", &[dims.dim], &b.shape)?;
-    let mut y = tape.backend.alloc(dims.len())?;
+    let mut y = x.alloc_like(tape.backend, dims.len())?;
     let mut stats = tape.backend.alloc(2 * dims.rows())?;
     tape.backend.norm_affine_forward(
         B::view_mut(&mut y, 0..dims.len()),
@@ -64,7 +64,7 @@ pub fn modulated<B: Backend>(
     let dims = token_dims("modulated norm", x)?;
     let count = slot_count("modulated norm", modulation, dims)?;
     let (shift, scale) = (Slots { count, index: shift }, Slots { count, index: scale });
-    let mut y = tape.backend.alloc(dims.len())?;
+    let mut y = x.alloc_like(tape.backend, dims.len())?;
     let mut stats = tape.backend.alloc(2 * dims.rows())?;
     tape.backend.norm_modulated_forward(
         B::view_mut(&mut y, 0..dims.len()),

@@ -1,22 +1,39 @@
 //! Images to tokens and back.
 
-use crate::backend::{Backend, PatchDims};
+use crate::backend::{AddedRows, Backend, PatchDims, Repeat, TokenDims};
 use crate::error::{Error, Result};
 use crate::params::Param;
 use crate::tape::{Tape, Var};
 
 use super::expect_shape;
 
+/// What is added to the tokens of a patch embedding while they are made.
+pub struct Rows<'a, B: Backend> {
+    /// `[tokens, dim]`, to every sample.
+    pub position: Option<Position<'a, B>>,
+    /// `[batch, dim]`, to every token: a step embedding.
+    pub sample: Option<&'a Var<B>>,
+}
+
+/// A position embedding `[tokens, dim]`.
+pub enum Position<'a, B: Backend> {
+    /// Learned.
+    Learned(Param),
+    /// A constant.
+    Fixed(&'a Var<B>),
+}
+
 /// Strided convolution with kernel = stride = patch: image `[batch, channels, height, width]` to tokens
-/// `[batch, tokens, dim]`; weight `[dim, channels, patch_height, patch_width]`, bias `[dim]`.
+/// `[batch, tokens, dim]`, with rows added to them; weight `[dim, channels, patch_height, patch_width]`, bias `[dim]`.
 ///
 /// # Errors
-/// [`Error::Shape`] when the image is not a whole number of patches or the channels differ.
+/// [`Error::Shape`] when the image is not a whole number of patches, or channels or rows do not fit.
 pub fn embed<B: Backend>(
     tape: &mut Tape<'_, B>,
     image: &Var<B>,
     weight: Param,
     bias: Param,
+    rows: &Rows<'_, B>,
 ) -> Result<Var<B>> {
     let (w, b) = (tape.weight(weight), tape.weight(bias));
     let ([batch, channels, height, width], [dim, in_channels, patch_height, patch_width]) =
@@ -25,19 +42,47 @@ pub fn embed<B: Backend>(
     expect_shape("patch embedding's channels", &[in_channels], &[channels])?;
     expect_shape("patch embedding bias", &[dim], &b.shape)?;
     check_whole_patches(dims)?;
+    let learned = match rows.position {
+        Some(Position::Learned(param)) => Some(tape.weight(param)),
+        _ => None,
+    };
+    let position = match (&rows.position, &learned) {
+        (Some(Position::Fixed(table)), _) => Some((table.shape(), table.data())),
+        (_, Some(weight)) => Some((&weight.shape[..], tape.weight_data(weight))),
+        _ => None,
+    };
+    if let Some((shape, _)) = position {
+        expect_shape("position embedding", &[dims.tokens(), dim], shape)?;
+    }
+    if let Some(sample) = rows.sample {
+        expect_shape("step embedding", &[batch, dim], sample.shape())?;
+    }
 
     let len = batch * dims.tokens() * dim;
-    let mut tokens = tape.backend.alloc(len)?;
-    tape.backend.patch_embed_forward(
+    let mut tokens = tape.backend.alloc_activation(len)?;
+    tape.backend.patch_embed_rows_forward(
         B::view_mut(&mut tokens, 0..len),
         image.data(),
         tape.weight_data(&w),
         tape.weight_data(&b),
+        AddedRows { position: position.map(|(_, data)| data), sample: rows.sample.map(Var::data) },
         dims,
     );
-    let image = image.clone();
+    let (image, sample) = (image.clone(), rows.sample.cloned());
     tape.push(&[batch, dims.tokens(), dim], tokens, move |walk, dtokens| {
         let dtokens = B::view(&dtokens, 0..len);
+        let token_dims = TokenDims { batch, tokens: dims.tokens(), dim };
+        if let Some(position) = learned {
+            let drows = B::view_mut(walk.weight_gradients, position.range);
+            walk.backend.add_rows_backward(drows, dtokens, Repeat::OverBatch, token_dims);
+        }
+        if let Some(sample) = sample
+            && let Some(mut dsample) = walk.open_zeroed(&sample)?
+        {
+            let drows = B::view_mut(&mut dsample, 0..sample.len());
+            walk.backend.add_rows_backward(drows, dtokens, Repeat::OverTokens, token_dims);
+            walk.close(&sample, dsample);
+        }
         let (dw, db) = B::view_two_mut(walk.weight_gradients, w.range.clone(), b.range.clone());
         walk.backend.patch_embed_backward_weight(dw, db, dtokens, image.data(), dims);
         if let Some((mut dimage, write)) = walk.open(&image)? {

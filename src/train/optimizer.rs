@@ -54,13 +54,20 @@ impl<B: Backend> State<B> {
         })
     }
 
-    /// Norm of the gradients; what [`Self::update`] clips by.
-    pub fn gradient_norm(&mut self, backend: &B) -> f64 {
+    /// Takes the norm of the gradients, which [`Self::update`] clips by.
+    pub fn measure_gradients(&mut self, backend: &B) {
         let gradients = B::view(&self.gradients, 0..self.len);
         backend.sum_of_squares(B::view_mut(&mut self.norm2, 0..2), gradients);
-        let mut norm2 = [0.0];
-        backend.download(&mut norm2, B::view(&self.norm2, 0..1));
-        f64::from(norm2[0]).sqrt()
+    }
+
+    /// What [`Self::measure_gradients`] found: the sum of their squares, and how many such sums have not been finite so far.
+    pub fn norm2(&self) -> B::Ref<'_> {
+        B::view(&self.norm2, 0..2)
+    }
+
+    /// Lets [`Self::update`] work again after gradients that were not finite.
+    pub fn forget_non_finite(&mut self, backend: &B) {
+        backend.fill(B::view_mut(&mut self.norm2, 0..2), 0.0);
     }
 
     /// One Adam update with the gradients whose norm was taken last.

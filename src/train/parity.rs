@@ -13,7 +13,7 @@ use crate::dit::Dit;
 use crate::error::{Error, Result};
 use crate::files::{require_regular_file, write_bytes_atomic};
 use crate::train::optimizer::{State, adam_step};
-use crate::train::step::{NoiseSource, StepInput, forward_backward};
+use crate::train::step::{NoiseSource, StepInput, forward_backward, weighted_loss};
 
 /// A named array of f32.
 pub type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
@@ -44,14 +44,22 @@ pub fn run<B: Backend>(backend: &B, config: &Config, state: &Path, out: &Path) -
     let levels = Levels::at(&schedule, &config.diffusion, &t, shape[3]);
     let mut device = State::new(backend, &weights)?;
     let objective = config.diffusion.objective;
-    let input = StepInput { x0: &x0, noise: NoiseSource::Given(&noise), levels: &levels, objective };
+    let input = StepInput {
+        x0: &x0,
+        noise: NoiseSource::Given(&noise),
+        levels: &levels,
+        objective,
+        recompute: config.train.recompute,
+    };
     let output = forward_backward(backend, &dit, &mut device, &input, None)?;
+    let loss = weighted_loss(&output.losses(backend), &levels);
     let gradients = State::download(backend, &device.gradients);
-    device.gradient_norm(backend);
+    device.measure_gradients(backend);
     let mut train = config.train.clone();
     train.warmup = 0;
     device.update(backend, adam_step(&train, dit.layout(), 0));
     let updated = State::download(backend, &device.weights);
+    backend.check()?;
 
     let mut results = Tensors::new();
     let download = |var: &crate::tape::Var<B>| {
@@ -61,14 +69,14 @@ pub fn run<B: Backend>(backend: &B, config: &Config, state: &Path, out: &Path) -
     };
     results.insert("x_t".into(), (shape.to_vec(), download(&output.x_t)));
     results.insert("prediction".into(), (shape.to_vec(), download(&output.prediction)));
-    results.insert("loss".into(), (vec![], vec![output.loss as f32]));
+    results.insert("loss".into(), (vec![], vec![loss as f32]));
     for span in dit.layout().spans() {
         let of = |flat: &[f32]| (span.shape.clone(), flat[span.range.clone()].to_vec());
         results.insert(format!("grad.{}", span.name), of(&gradients));
         results.insert(format!("new.{}", span.name), of(&updated));
     }
     write(&results, out)?;
-    Ok(output.loss)
+    Ok(loss)
 }
 
 fn read_f32(tensors: &SafeTensors<'_>, path: &Path, name: &str, shape: &[usize]) -> Result<Vec<f32>> {

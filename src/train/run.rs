@@ -26,7 +26,7 @@ use crate::render::{Recipe, Renderer, Written};
 use crate::train::checkpoint::{Checkpoint, WeightsHash};
 use crate::train::journal::{Journal, StepLog};
 use crate::train::optimizer::{State, adam_step, learning_rate};
-use crate::train::step::{StepInput, check_weights, find_culprit, forward_backward};
+use crate::train::step::{StepInput, check_weights, find_culprit, forward_backward, weighted_loss};
 use crate::train::validate::{Validation, validate};
 
 /// Segments written to `reference/`.
@@ -93,14 +93,19 @@ pub fn train<B: Backend>(
         let batch = match batches.next_batch() {
             Ok(batch) => batch,
             // The data are at fault, not the model: what it has learned is kept.
-            Err(error) => return run.save("last", observer).and(Err(error)),
+            Err(error) => {
+                run.read_steps(observer)?;
+                return run.save("last", observer).and(Err(error));
+            }
         };
-        let log = run.train_step(&batch, batches.wait_ms())?;
-        observer.step(&log);
-        let train = &run.config.train;
-        let due = |every: u64| log.step.is_multiple_of(every) || log.step == steps;
+        run.train_step(&batch, batches.wait_ms())?;
+        let (step, train) = (run.step, &run.config.train);
+        let due = |every: u64| step.is_multiple_of(every) || step == steps;
         let (validate, sample, save) =
             (due(train.validate_every), due(train.sample_every), due(train.checkpoint_every));
+        if validate || sample || save || run.unread.len() >= backend.steps_in_flight() {
+            run.read_steps(observer)?;
+        }
         if validate {
             run.validate(observer)?;
         }
@@ -111,9 +116,20 @@ pub fn train<B: Backend>(
             run.save("last", observer)?;
         }
     }
+    run.read_steps(observer)?;
     let interrupted = run.step < steps || run.owes_samples();
     let checkpoint = run.save("last", observer)?;
     Ok(RunSummary { steps: run.step, interrupted, best_loss: run.best_loss, checkpoint })
+}
+
+/// A step that was put on the device.
+struct UnreadStep {
+    /// From 0.
+    step: u64,
+    losses: Box<dyn FnOnce() -> Result<Vec<f32>>>,
+    norm2: Box<dyn FnOnce() -> Result<Vec<f32>>>,
+    levels: Levels,
+    wait_ms: f64,
 }
 
 /// A run in progress.
@@ -127,8 +143,10 @@ struct Run<'a, B: Backend> {
     state: State<B>,
     renderer: Renderer,
     journal: Journal,
-    /// Steps done.
+    /// Steps that are done, or on the device.
     step: u64,
+    /// The last of them, of which the host knows nothing yet.
+    unread: Vec<UnreadStep>,
     best_loss: Option<f64>,
     /// Step of the last checkpoint on disk, to name when something goes wrong.
     saved_step: Option<u64>,
@@ -164,6 +182,7 @@ impl<'a, B: Backend> Run<'a, B> {
             renderer,
             journal,
             step,
+            unread: Vec::new(),
             best_loss,
             saved_step,
             clock,
@@ -178,29 +197,91 @@ impl<'a, B: Backend> Run<'a, B> {
         Plan { split: Split::Train, batch: self.config.train.batch, seed: self.config.train.seed }
     }
 
-    fn train_step(&mut self, batch: &Batch, wait_ms: f64) -> Result<StepLog> {
-        let (train, diffusion) = (&self.config.train, &self.config.diffusion);
-        let width = self.config.model.image[1];
-        let levels = Levels::draw(&self.schedule, diffusion, train.seed, self.step, train.batch, width);
+    /// Puts the next step on the device; what comes of it is read by [`Self::read_steps`].
+    fn train_step(&mut self, batch: &Batch, wait_ms: f64) -> Result<()> {
+        let backend = self.backend;
+        // While the device computes the step before.
+        backend.upload_ahead(&batch.x0);
+        let levels = self.levels(self.step);
         let input = StepInput {
             x0: &batch.x0,
-            noise: StepInput::training_noise(train.seed, self.step),
+            noise: StepInput::training_noise(self.config.train.seed, self.step),
             levels: &levels,
-            objective: diffusion.objective,
+            objective: self.config.diffusion.objective,
+            recompute: self.config.train.recompute,
         };
-        let output = forward_backward(self.backend, &self.dit, &mut self.state, &input, None)?;
-        let norm = self.state.gradient_norm(self.backend);
-        if !output.loss.is_finite() || !norm.is_finite() {
-            tracing::debug!(step = self.step, loss = output.loss, norm, "not finite: replaying the step");
-            let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, self.step + 1);
-            return Err(self.with_advice(error));
-        }
-        self.state.update(self.backend, adam_step(train, self.dit.layout(), self.step));
-        let lr = learning_rate(train, self.step);
+        let (dit, state) = (&self.dit, &mut self.state);
+        let adam = adam_step(&self.config.train, dit.layout(), self.step);
+        let mut losses = None;
+        backend.run_step(&mut || {
+            let output = forward_backward(backend, dit, state, &input, None)?;
+            state.measure_gradients(backend);
+            state.update(backend, adam);
+            losses = Some(output.losses);
+            Ok(())
+        })?;
+        let losses = losses.expect("run_step calls its work");
+        let read = UnreadStep {
+            step: self.step,
+            losses: backend.download_later(B::view(&losses, 0..levels.t.len())),
+            norm2: backend.download_later(self.state.norm2()),
+            levels,
+            wait_ms,
+        };
+        self.unread.push(read);
         self.step += 1;
+        Ok(())
+    }
+
+    /// Reads what came of the steps that were put on the device, logs them, and tells the observer.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for the first step that went wrong; it was the last one that changed anything.
+    fn read_steps(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let unread = std::mem::take(&mut self.unread);
+        let count = unread.len() as f64;
+        let mut logs = Vec::new();
+        for step in unread {
+            let (losses, norm2) = ((step.losses)()?, (step.norm2)()?);
+            let (loss, norm) = (weighted_loss(&losses, &step.levels), f64::from(norm2[0]).sqrt());
+            if !loss.is_finite() || !norm.is_finite() {
+                tracing::debug!(step = step.step, loss, norm, "not finite: replaying the step");
+                return Err(self.culprit(step.step));
+            }
+            logs.push((step.step, loss, norm, step.wait_ms));
+        }
         let seconds = self.clock.elapsed().as_secs_f64();
         self.clock = Instant::now();
-        self.journal.step(self.step, output.loss, norm, lr, train.batch as f64 / seconds, wait_ms)
+        let rate = self.config.train.batch as f64 * count / seconds;
+        for (step, loss, norm, wait_ms) in logs {
+            let lr = learning_rate(&self.config.train, step);
+            observer.step(&self.journal.step(step + 1, loss, norm, lr, rate, wait_ms)?);
+        }
+        Ok(())
+    }
+
+    /// What went wrong in step `step`, whose weights are the ones that are there.
+    fn culprit(&mut self, step: u64) -> Error {
+        let batch = match self.plan().build(&self.dataset, step) {
+            Ok(batch) => batch,
+            Err(error) => return error,
+        };
+        let levels = self.levels(step);
+        self.state.forget_non_finite(self.backend);
+        let input = StepInput {
+            x0: &batch.x0,
+            noise: StepInput::training_noise(self.config.train.seed, step),
+            levels: &levels,
+            objective: self.config.diffusion.objective,
+            recompute: self.config.train.recompute,
+        };
+        let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, step + 1);
+        self.with_advice(error)
+    }
+
+    fn levels(&self, step: u64) -> Levels {
+        let (train, width) = (&self.config.train, self.config.model.image[1]);
+        Levels::draw(&self.schedule, &self.config.diffusion, train.seed, step, train.batch, width)
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {

@@ -1,6 +1,7 @@
 //! One training step up to the gradients: noise, prediction, loss, backward.
 
 use crate::backend::{Backend, NoiseKey, Objective, Purpose};
+use crate::config::Recompute;
 use crate::diffusion::noising::{self, Levels};
 use crate::dit::Dit;
 use crate::error::{Error, Result};
@@ -27,18 +28,31 @@ pub struct StepInput<'a> {
     pub levels: &'a Levels,
     /// What the model predicts.
     pub objective: Objective,
+    /// What backward computes again.
+    pub recompute: Recompute,
 }
 
-/// What comes out of a step besides the gradients.
+/// What comes out of a step besides the gradients, all on the device.
 pub struct StepOutput<B: Backend> {
-    /// Mean of weight times squared error: what is minimised.
-    pub loss: f64,
-    /// Unweighted mean squared error of each sample.
-    pub losses: Vec<f32>,
+    /// Unweighted mean squared error of each sample, `[batch]`.
+    pub losses: B::Buf,
     /// The noisy images.
     pub x_t: Var<B>,
     /// The prediction.
     pub prediction: Var<B>,
+}
+
+impl<B: Backend> StepOutput<B> {
+    /// The losses on the host; waits for the step.
+    pub fn losses(&self, backend: &B) -> Vec<f32> {
+        State::download(backend, &self.losses)
+    }
+}
+
+/// Mean of weight times squared error over the samples of a step: what is minimised.
+pub fn weighted_loss(losses: &[f32], levels: &Levels) -> f64 {
+    let weighted = losses.iter().zip(&levels.weights).map(|(&loss, &w)| f64::from(loss) * f64::from(w));
+    weighted.sum::<f64>() / losses.len() as f64
 }
 
 impl StepInput<'_> {
@@ -72,6 +86,7 @@ pub fn forward_backward<B: Backend>(
     let all = 0..dit.layout().len();
     backend.fill(B::view_mut(&mut state.gradients, all), 0.0);
     let mut tape = Tape::recording(backend, dit.layout(), &state.weights);
+    tape.set_recompute(input.recompute);
     if let Some(step) = watch {
         tape.watch_for_non_finite(step);
     }
@@ -97,12 +112,16 @@ fn forward<B: Backend>(
         ));
     }
     let x0 = tape.constant_from_host(&shape, input.x0)?;
-    let eps = match input.noise {
-        NoiseSource::Stream(key, first) => noising::normal(tape, &shape, key, first)?,
-        NoiseSource::Given(host) => tape.constant_from_host(&shape, host)?,
+    let noised = match input.noise {
+        NoiseSource::Stream(key, first) => {
+            noising::draw_and_apply(tape, &x0, key, first, input.levels, input.objective)?
+        }
+        NoiseSource::Given(host) => {
+            let eps = tape.constant_from_host(&shape, host)?;
+            noising::apply(tape, &x0, &eps, input.levels, input.objective)?
+        }
     };
-    let noised = noising::apply(tape, &x0, &eps, input.levels, input.objective)?;
-    drop((x0, eps));
+    drop(x0);
     let prediction = dit.forward(tape, &noised.x_t, &input.levels.t_for_model())?;
 
     let weights = tape.constant_from_host(&[batch], &input.levels.weights)?;
@@ -114,11 +133,7 @@ fn forward<B: Backend>(
         noised.target.data(),
         weights.data(),
     );
-    let mut host = vec![0.0; batch];
-    tape.backend.download(&mut host, B::view(&losses, 0..batch));
-    let weighted = host.iter().zip(&input.levels.weights).map(|(&loss, &w)| f64::from(loss) * f64::from(w));
-    let loss = weighted.sum::<f64>() / batch as f64;
-    Ok((StepOutput { loss, losses: host, x_t: noised.x_t, prediction }, dprediction))
+    Ok((StepOutput { losses, x_t: noised.x_t, prediction }, dprediction))
 }
 
 /// Fails with the name of the first parameter that is not finite after step `step`.
@@ -158,13 +173,14 @@ pub fn find_culprit<B: Backend>(
     match forward_backward(backend, dit, state, input, Some(step)) {
         Err(error) => error,
         Ok(output) => {
+            let loss = weighted_loss(&output.losses(backend), input.levels);
             let gradients = State::download(backend, &state.gradients);
             match gradients.iter().position(|value| !value.is_finite()) {
                 Some(element) => {
                     let name = dit.layout().name_at(element).unwrap_or("a parameter");
                     bad(format!("gradient of {name}"), gradients[element])
                 }
-                None => bad("the loss (or the norm of the gradients)".to_string(), output.loss as f32),
+                None => bad("the loss (or the norm of the gradients)".to_string(), loss as f32),
             }
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, NoiseKey, Purpose};
-use crate::config::Config;
+use crate::config::{Config, Recompute};
 use crate::dataset::{Dataset, Split};
 use crate::diffusion::noising::Levels;
 use crate::diffusion::schedule::Schedule;
@@ -54,9 +54,10 @@ pub fn validate<B: Backend>(
             noise: NoiseSource::Stream(key, 0),
             levels: &levels,
             objective: config.diffusion.objective,
+            recompute: Recompute::None,
         };
         let output = evaluate(backend, dit, weights, &input)?;
-        sums[bin].0 += f64::from(output.losses[0]);
+        sums[bin].0 += f64::from(output.losses(backend)[0]);
         sums[bin].1 += 1;
     }
     let bins: Vec<Option<f64>> = sums.iter().map(|&(sum, n)| (n > 0).then(|| sum / n as f64)).collect();

@@ -1,6 +1,6 @@
 //! The CUDA backend in tests: on softcuda, with all its checks, or with `DIT_TEST_DEVICE=cuda` on a real GPU.
 
-use dit_engine::backend::Precision;
+use dit_engine::backend::{Backend, Precision};
 use dit_engine::cuda::{Cuda, Options, driver};
 
 /// A device that computes activations in this precision; steps are captured as graphs.
@@ -16,6 +16,12 @@ pub fn open(options: Options) -> Cuda {
         driver::load_software_driver(&library).expect("softcuda is built with the tests");
     }
     Cuda::open(options).expect("the first device")
+}
+
+/// Nothing went wrong, and softcuda's checks found nothing.
+pub fn assert_clean(device: &Cuda) {
+    device.check().expect("no kernel failed");
+    assert_eq!(driver::findings(), "");
 }
 
 /// Both precisions.
