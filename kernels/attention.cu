@@ -17,7 +17,8 @@
 // Saved for backward: out and lse. The queries' kernel leaves (log2(e) lse, delta) [batch, heads, tokens] for the keys'.
 
 #ifdef DIT_BF16
-#include "attention_mma.cuh"
+#include "attention_mma_backward.cuh"
+#include "attention_mma_forward.cuh"
 #else
 #include "attention_simt.cuh"
 #endif
