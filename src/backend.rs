@@ -28,6 +28,8 @@ pub trait Backend: Sized + 'static {
     type Ref<'a>: Copy;
     /// A writable view of device memory.
     type Mut<'a>;
+    /// See [`Self::rehearsal`].
+    type Rehearsal: Backend;
 
     // ---- memory -----------------------------------------------------------------------------------
 
@@ -68,6 +70,15 @@ pub trait Backend: Sized + 'static {
     fn download(&self, to: &mut [f32], from: Self::Ref<'_>);
     /// Memory in use.
     fn memory(&self) -> MemoryUse;
+    /// A device that does nothing but keep account of memory as this one would, from nothing: what a run will need is
+    /// known before a byte of it is allocated.
+    fn rehearsal(&self) -> Self::Rehearsal;
+    /// Bytes of device memory that can still be had; `None` where nobody knows.
+    fn available_bytes(&self) -> Option<u64>;
+    /// Whether the device's memory is main memory too.
+    fn shares_main_memory(&self) -> bool {
+        true
+    }
     /// What went wrong in any kernel before; kernels themselves say nothing.
     fn check(&self) -> Result<()> {
         Ok(())

@@ -18,6 +18,7 @@ pub mod dit;
 pub mod error;
 pub mod files;
 pub mod inspect;
+pub mod memory;
 pub mod meter;
 pub mod ops;
 pub mod params;

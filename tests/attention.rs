@@ -4,9 +4,12 @@ mod common;
 #[path = "reference/attention.rs"]
 mod reference;
 
+use common::cuda::{both, cuda};
 use common::*;
-use dit_engine::backend::{AttentionDims, Backend};
+use dit_engine::backend::{AttentionDims, Backend, Precision};
 use dit_engine::cpu::{Cpu, scratch};
+use dit_engine::cuda::Cuda;
+use half::bf16;
 
 /// (batch, tokens, heads, head_dim)
 type Case = (usize, usize, usize, usize);
@@ -25,6 +28,12 @@ const CASES: [Case; 11] = [
     (1, 70, 1, 256),
 ];
 
+/// The widest head of the CUDA kernels.
+const WIDEST_CUDA: usize = 128;
+/// Head dims that have CUDA kernels of their own, and numbers of tokens around the sides of their tiles.
+const CUDA_HEAD_DIMS: [usize; 4] = [32, 64, 96, 128];
+const CUDA_TOKENS: [usize; 4] = [1, 65, 130, 257];
+
 fn dims((batch, tokens, heads, head_dim): Case) -> AttentionDims {
     AttentionDims { batch, tokens, heads, head_dim }
 }
@@ -37,98 +46,215 @@ fn out_len(dims: AttentionDims) -> usize {
     dims.batch * dims.tokens * dims.dim()
 }
 
-/// out and lse
-fn forward<B: Backend>(backend: &B, qkv: &[f32], dims: AttentionDims) -> (Vec<f32>, Vec<f32>) {
-    let qkv = upload(backend, qkv);
-    let mut out = poisoned(backend, out_len(dims));
-    let mut lse = poisoned(backend, dims.batch * dims.heads * dims.tokens);
-    backend.attention_forward(all_mut::<B>(&mut out), all_mut::<B>(&mut lse), all::<B>(&qkv), dims);
-    (download(backend, &out), download(backend, &lse))
+/// A device, what it rounds activations to, and how many elements before each array lie in the same buffer: with one,
+/// no array of activations is aligned.
+struct Device<'a, B: Backend> {
+    backend: &'a B,
+    round: fn(f32) -> f32,
+    offset: usize,
 }
 
-/// dqkv, from what forward saved
-fn backward<B: Backend>(
-    backend: &B,
-    dout: &[f32],
-    saved: &(Vec<f32>, Vec<f32>),
-    qkv: &[f32],
-    dims: AttentionDims,
-) -> Vec<f32> {
-    let (dout, qkv) = (upload(backend, dout), upload(backend, qkv));
-    let (out, lse) = (upload(backend, &saved.0), upload(backend, &saved.1));
-    let mut dqkv = poisoned(backend, qkv_len(dims));
-    let (dout, qkv) = (all::<B>(&dout), all::<B>(&qkv));
-    backend.attention_backward(all_mut::<B>(&mut dqkv), dout, all::<B>(&out), all::<B>(&lse), qkv, dims);
-    download(backend, &dqkv)
+impl<'a, B: Backend> Device<'a, B> {
+    fn new(backend: &'a B, precision: Precision) -> Self {
+        let round = match precision {
+            Precision::F32 => |x| x,
+            Precision::Bf16 => |x| bf16::from_f32(x).to_f32(),
+        };
+        Self { backend, round, offset: 0 }
+    }
+
+    /// Numbers that the device's activations can be.
+    fn random(&self, seed: u64, len: usize, spread: f32) -> Vec<f32> {
+        random(seed, len).iter().map(|x| (self.round)(x * spread)).collect()
+    }
+
+    fn activations(&self, x: &[f32]) -> B::Buf {
+        let mut buf = self.backend.alloc_activation(self.offset + x.len()).expect("memory for a test");
+        self.backend.upload(B::view_mut(&mut buf, self.offset..self.offset + x.len()), x);
+        buf
+    }
+
+    fn poisoned(&self, len: usize) -> B::Buf {
+        self.activations(&vec![f32::NAN; len])
+    }
+
+    fn view<'b>(&self, buf: &'b B::Buf) -> B::Ref<'b> {
+        B::view(buf, self.offset..B::len(buf))
+    }
+
+    fn view_mut<'b>(&self, buf: &'b mut B::Buf) -> B::Mut<'b> {
+        let len = B::len(buf);
+        B::view_mut(buf, self.offset..len)
+    }
+
+    fn download(&self, buf: &B::Buf) -> Vec<f32> {
+        let mut x = vec![0.0; B::len(buf) - self.offset];
+        self.backend.download(&mut x, self.view(buf));
+        self.backend.check().expect("the kernels run");
+        x
+    }
+
+    /// out and lse
+    fn forward(&self, qkv: &[f32], dims: AttentionDims) -> (Vec<f32>, Vec<f32>) {
+        let qkv = self.activations(qkv);
+        let mut out = self.poisoned(out_len(dims));
+        let mut lse = poisoned(self.backend, dims.batch * dims.heads * dims.tokens);
+        let (out_view, lse_view) = (self.view_mut(&mut out), all_mut::<B>(&mut lse));
+        self.backend.attention_forward(out_view, lse_view, self.view(&qkv), dims);
+        (self.download(&out), download(self.backend, &lse))
+    }
+
+    /// dqkv, from what forward saved
+    fn backward(
+        &self,
+        dout: &[f32],
+        saved: &(Vec<f32>, Vec<f32>),
+        qkv: &[f32],
+        dims: AttentionDims,
+    ) -> Vec<f32> {
+        let [dout, out, qkv] = [dout, &saved.0, qkv].map(|x| self.activations(x));
+        let lse = upload(self.backend, &saved.1);
+        let mut dqkv = self.poisoned(qkv_len(dims));
+        self.backend.attention_backward(
+            self.view_mut(&mut dqkv),
+            self.view(&dout),
+            self.view(&out),
+            all::<B>(&lse),
+            self.view(&qkv),
+            dims,
+        );
+        self.download(&dqkv)
+    }
+
+    /// `spread` scales q and k: large ones make the softmax nearly one-hot.
+    fn check(&self, case: Case, spread: f32) {
+        let dims = dims(case);
+        let qkv = self.random(1, qkv_len(dims), spread);
+        let dout = self.random(2, out_len(dims), 1.0);
+        let name = format!("{case:?} x {spread} on {}", self.backend.name());
+        let got = self.forward(&qkv, dims);
+        let want = reference::forward(&wide(&qkv), dims);
+        let naive = reference::forward_rounded(&qkv, dims, self.round);
+        assert_close(&format!("out {name}"), &got.0, &want.0, &naive.0);
+        assert_close(&format!("lse {name}"), &got.1, &want.1, &naive.1);
+        let dqkv = self.backward(&dout, &got, &qkv, dims);
+        let want = reference::backward(&wide(&dout), &wide(&qkv), dims);
+        let naive = reference::backward_rounded(&dout, &qkv, dims, self.round);
+        assert_close(&format!("dqkv {name}"), &dqkv, &want, &naive);
+    }
 }
 
-/// `spread` scales q and k: large ones make the softmax nearly one-hot.
-fn check<B: Backend>(backend: &B, case: Case, spread: f32) {
-    let dims = dims(case);
-    let qkv: Vec<f32> = random(1, qkv_len(dims)).iter().map(|x| x * spread).collect();
-    let dout = random(2, out_len(dims));
-    let name = format!("{case:?} x {spread}");
-    let got = forward(backend, &qkv, dims);
-    let (want, naive) = (reference::forward(&wide(&qkv), dims), reference::forward(&qkv, dims));
-    assert_close(&format!("out {name}"), &got.0, &want.0, &naive.0);
-    assert_close(&format!("lse {name}"), &got.1, &want.1, &naive.1);
-    let dqkv = backward(backend, &dout, &got, &qkv, dims);
-    let want = reference::backward(&wide(&dout), &wide(&qkv), dims);
-    assert_close(&format!("dqkv {name}"), &dqkv, &want, &reference::backward(&dout, &qkv, dims));
+/// The CPU, whose scratch is poisoned.
+fn on_cpu(work: impl FnOnce(Device<Cpu>)) {
+    work(Device::new(&Cpu::poisoned(), Precision::F32));
 }
 
-#[test]
-fn forward_and_backward_against_the_whole_matrix() {
-    for case in CASES {
-        check(&Cpu::poisoned(), case, 1.0);
+/// CUDA in both precisions.
+fn on_cuda(work: impl Fn(Device<Cuda>)) {
+    for backend in both() {
+        work(Device::new(&backend, backend.precision()));
     }
 }
 
 #[test]
+fn forward_and_backward_against_the_whole_matrix() {
+    on_cpu(|cpu| CASES.into_iter().for_each(|case| cpu.check(case, 1.0)));
+}
+
+#[test]
+fn cuda_forward_and_backward_against_the_whole_matrix() {
+    let narrow = CASES.into_iter().filter(|case| case.3 <= WIDEST_CUDA);
+    let sides = CUDA_HEAD_DIMS.into_iter().flat_map(|d| CUDA_TOKENS.map(|tokens| (1, tokens, 1, d)));
+    let cases: Vec<Case> = narrow.chain(sides).collect();
+    on_cuda(|device| cases.iter().for_each(|&case| device.check(case, 1.0)));
+}
+
+/// Rows of whole packs, which a wide load could read, but from an address between packs.
+#[test]
+fn cuda_arrays_need_no_alignment() {
+    on_cuda(|device| Device { offset: 1, ..device }.check((2, 67, 2, 32), 1.0));
+}
+
+/// Rows of whole packs that are shorter than the kernels' tiles.
+#[test]
+fn cuda_tiles_are_filled_up() {
+    on_cuda(|device| [8, 40, 72, 104].into_iter().for_each(|d| device.check((1, 66, 2, d), 1.0)));
+}
+
+#[test]
+fn cuda_refuses_wider_heads() {
+    let backend = cuda(Precision::F32);
+    let dims = dims((1, 2, 1, WIDEST_CUDA + 1));
+    let (qkv, mut out) = (upload(&backend, &vec![0.0; qkv_len(dims)]), poisoned(&backend, out_len(dims)));
+    let mut lse = poisoned(&backend, 2);
+    backend.attention_forward(out.view_mut(0..out_len(dims)), lse.view_mut(0..2), all::<Cuda>(&qkv), dims);
+    let error = backend.check().expect_err("no kernel is so wide");
+    assert!(error.to_string().contains("129 features"), "{error}");
+}
+
+#[test]
 fn peaked_softmax() {
-    check(&Cpu::poisoned(), (1, 300, 1, 33), 6.0);
+    on_cpu(|cpu| cpu.check((1, 300, 1, 33), 6.0));
+    on_cuda(|cuda| cuda.check((1, 300, 1, 33), 6.0));
 }
 
 #[test]
 fn gradients_against_differences() {
     let dims = dims((2, 33, 2, 7));
     let (qkv, dout) = (random(3, qkv_len(dims)), random(4, out_len(dims)));
-    let cpu = Cpu::poisoned();
-    let dqkv = backward(&cpu, &dout, &forward(&cpu, &qkv, dims), &qkv, dims);
-    assert_gradient("dqkv", &dqkv, &qkv, 2e-6, |qkv| {
+    let loss = |qkv: &[f64]| -> f64 {
         let (out, _) = reference::forward(qkv, dims);
         out.iter().zip(&dout).map(|(out, &g)| out * f64::from(g)).sum()
-    });
+    };
+    let mut results = Vec::new();
+    on_cpu(|cpu| results.push(cpu.backward(&dout, &cpu.forward(&qkv, dims), &qkv, dims)));
+    let cuda = cuda(Precision::F32);
+    let cuda = Device::new(&cuda, Precision::F32);
+    results.push(cuda.backward(&dout, &cuda.forward(&qkv, dims), &qkv, dims));
+    for dqkv in results {
+        assert_gradient("dqkv", &dqkv, &qkv, 2e-6, loss);
+    }
 }
 
 /// Scores of +-10,000 overflow every exp that is not taken relative to the maximum.
 #[test]
 fn huge_scores_stay_finite() {
-    let dims = dims((1, 300, 1, 8));
-    let qkv: Vec<f32> = random(5, qkv_len(dims)).iter().map(|x| x * 100.0).collect();
-    let cpu = Cpu::poisoned();
-    let saved = forward(&cpu, &qkv, dims);
-    let dqkv = backward(&cpu, &random(6, out_len(dims)), &saved, &qkv, dims);
-    assert!(saved.0.iter().chain(&saved.1).chain(&dqkv).all(|x| x.is_finite()));
+    fn check<B: Backend>(device: Device<B>) {
+        let dims = dims((1, 300, 1, 8));
+        let qkv = device.random(5, qkv_len(dims), 100.0);
+        let saved = device.forward(&qkv, dims);
+        let dqkv = device.backward(&device.random(6, out_len(dims), 1.0), &saved, &qkv, dims);
+        assert!(saved.0.iter().chain(&saved.1).chain(&dqkv).all(|x| x.is_finite()));
+    }
+    on_cpu(check);
+    on_cuda(check);
 }
 
 /// A NaN in must come out, not be hidden by a maximum: training stops on it.
 #[test]
 fn nan_is_not_hidden() {
-    let dims = dims((1, 40, 1, 8));
-    for at in [0, 8, 16] {
-        let mut qkv = random(7, qkv_len(dims));
-        qkv[24 * 3 + at] = f32::NAN;
-        let (out, _) = forward(&Cpu::poisoned(), &qkv, dims);
-        assert!(out.iter().any(|x| x.is_nan()), "NaN in q, k or v (element {at}) is gone");
+    fn check<B: Backend>(device: Device<B>) {
+        let dims = dims((1, 40, 1, 8));
+        for at in [0, 8, 16] {
+            let mut qkv = device.random(7, qkv_len(dims), 1.0);
+            qkv[24 * 3 + at] = f32::NAN;
+            let (out, _) = device.forward(&qkv, dims);
+            assert!(out.iter().any(|x| x.is_nan()), "NaN in q, k or v (element {at}) is gone");
+        }
     }
+    on_cpu(check);
+    on_cuda(check);
 }
 
 #[test]
 fn no_samples_do_nothing() {
-    let dims = dims((0, 31, 2, 5));
-    let saved = forward(&Cpu::poisoned(), &[], dims);
-    assert!(backward(&Cpu::poisoned(), &[], &saved, &[], dims).is_empty());
+    fn check<B: Backend>(device: Device<B>) {
+        let dims = dims((0, 31, 2, 5));
+        let saved = device.forward(&[], dims);
+        assert!(device.backward(&[], &saved, &[], dims).is_empty());
+    }
+    on_cpu(check);
+    on_cuda(check);
 }
 
 #[test]
@@ -137,12 +263,44 @@ fn bits_do_not_depend_on_threads() {
         let dims = dims(case);
         let (qkv, dout) = (random(8, qkv_len(dims)), random(9, out_len(dims)));
         assert_same_bits_for_any_threads(&format!("{case:?}"), || {
-            let cpu = Cpu::poisoned();
-            let saved = forward(&cpu, &qkv, dims);
-            let dqkv = backward(&cpu, &dout, &saved, &qkv, dims);
-            [saved.0, saved.1, dqkv].concat()
+            let mut all = Vec::new();
+            on_cpu(|cpu| {
+                let saved = cpu.forward(&qkv, dims);
+                let dqkv = cpu.backward(&dout, &saved, &qkv, dims);
+                all = [saved.0, saved.1, dqkv].concat();
+            });
+            all
         });
     }
+}
+
+/// softcuda takes blocks and warps in another order in every process of another seed; here, two runs of one.
+#[test]
+fn cuda_bits_are_the_same_again() {
+    on_cuda(|device| {
+        let dims = dims((2, 130, 2, 64));
+        let (qkv, dout) = (device.random(8, qkv_len(dims), 1.0), device.random(9, out_len(dims), 1.0));
+        let run = || {
+            let saved = device.forward(&qkv, dims);
+            let dqkv = device.backward(&dout, &saved, &qkv, dims);
+            [saved.0, saved.1, dqkv].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert!(run() == run());
+    });
+}
+
+/// The scores of 1,100 tokens would take more than everything else does.
+#[test]
+fn cuda_memory_holds_no_scores() {
+    on_cuda(|device| {
+        let dims = dims((1, 1100, 1, 8));
+        let qkv = device.random(12, qkv_len(dims), 1.0);
+        let saved = device.forward(&qkv, dims);
+        device.backward(&device.random(13, out_len(dims), 1.0), &saved, &qkv, dims);
+        let all_scores = dims.tokens * dims.tokens * size_of::<bf16>();
+        let used = device.backend.memory().peak_bytes;
+        assert!(used < all_scores as u64, "{used} bytes at once");
+    });
 }
 
 /// Bytes of scratch that forward and backward take on one thread.

@@ -7,6 +7,7 @@ mod reference;
 use common::*;
 use dit_engine::backend::*;
 use dit_engine::cpu::Cpu;
+use dit_engine::cuda::{Cuda, driver};
 
 fn step_embedding<B: Backend>(b: &B, t: &[f32], half: usize, max_period: f32) -> Vec<f32> {
     let (mut out, t) = (poisoned(b, t.len() * 2 * half), upload(b, t));
@@ -39,7 +40,7 @@ fn tables() -> Vec<(usize, usize, Vec<u32>)> {
 }
 
 fn lookup_backward<B: Backend>(b: &B, before: &[f32], dout: &[f32], indices: &[u32], dim: usize) -> Vec<f32> {
-    let (mut dtable, dout) = (upload(b, before), upload(b, dout));
+    let (mut dtable, dout) = (upload(b, before), upload_activation(b, dout));
     b.lookup_backward(all_mut::<B>(&mut dtable), all::<B>(&dout), indices, dim);
     download(b, &dtable)
 }
@@ -47,11 +48,17 @@ fn lookup_backward<B: Backend>(b: &B, before: &[f32], dout: &[f32], indices: &[u
 fn check_lookup<B: Backend>(b: &B) {
     for (rows, dim, indices) in tables() {
         let table = random(1, rows * dim);
-        let (mut out, device_table) = (poisoned(b, indices.len() * dim), upload(b, &table));
-        b.lookup_forward(all_mut::<B>(&mut out), all::<B>(&device_table), &indices, dim);
-        assert_eq!(download(b, &out), reference::lookup(&table, &indices, dim));
+        let len = indices.len() * dim;
+        let want = reference::lookup(&table, &indices, dim);
+        let device_table = upload_weights(b, &table);
+        for (mut out, want) in
+            [(poisoned(b, len), want.clone()), (poisoned_activation(b, len), rounded(b, &want))]
+        {
+            b.lookup_forward(all_mut::<B>(&mut out), all::<B>(&device_table), &indices, dim);
+            assert_eq!(download(b, &out), want);
+        }
 
-        let (before, dout) = (random(2, table.len()), random(3, indices.len() * dim));
+        let (before, dout) = (random(2, table.len()), rounded(b, &random(3, len)));
         let (mut want, mut naive) = (wide(&before), before.clone());
         reference::lookup_backward(&mut want, &wide(&dout), &indices, dim);
         reference::lookup_backward(&mut naive, &dout, &indices, dim);
@@ -70,27 +77,99 @@ fn check_differences<B: Backend>(b: &B) {
     });
 }
 
-#[test]
-fn step_embeddings() {
-    check_step_embedding(&Cpu::poisoned());
-}
-
 /// Sines first, slowest frequency last.
-#[test]
-fn order_of_the_step_embedding() {
-    let out = step_embedding(&Cpu::poisoned(), &[1.0], 2, 10_000.0);
+fn check_order<B: Backend>(b: &B) {
+    let out = step_embedding(b, &[1.0], 2, 10_000.0);
     let want = [1.0_f32.sin(), 0.01_f32.sin(), 1.0_f32.cos(), 0.01_f32.cos()];
     out.iter().zip(want).for_each(|(out, want)| assert!((out - want).abs() < 1e-6, "{out} {want}"));
 }
 
+/// Far steps are as accurate as near ones: the angle must not be rounded to f32.
+fn check_accuracy<B: Backend>(b: &B) {
+    let t: Vec<f32> = (0..1000).map(|t| t as f32).collect();
+    let want = reference::step_embedding(&wide(&t), 16, 10_000.0);
+    let got = step_embedding(b, &t, 16, 10_000.0);
+    got.iter()
+        .zip(want)
+        .for_each(|(&got, want)| assert!((f64::from(got) - want).abs() < 3e-7, "{got} {want}"));
+}
+
+/// Runs a check on softcuda, which must have nothing to say about the kernels.
+fn on_cuda(precision: Precision, check: impl FnOnce(&Cuda)) {
+    let device = cuda::cuda(precision);
+    check(&device);
+    device.check().expect("nothing went wrong");
+    assert_eq!(driver::findings(), "");
+}
+
 #[test]
-fn lookups() {
+fn step_embeddings_cpu() {
+    check_step_embedding(&Cpu::poisoned());
+}
+
+#[test]
+fn step_embeddings_f32() {
+    on_cuda(Precision::F32, check_step_embedding);
+}
+
+#[test]
+fn step_embeddings_bf16() {
+    on_cuda(Precision::Bf16, check_step_embedding);
+}
+
+#[test]
+fn step_embeddings_of_far_steps_cpu() {
+    check_accuracy(&Cpu::poisoned());
+}
+
+#[test]
+fn step_embeddings_of_far_steps_f32() {
+    on_cuda(Precision::F32, check_accuracy);
+}
+
+#[test]
+fn step_embeddings_of_far_steps_bf16() {
+    on_cuda(Precision::Bf16, check_accuracy);
+}
+
+#[test]
+fn order_of_the_step_embedding_cpu() {
+    check_order(&Cpu::poisoned());
+}
+
+#[test]
+fn order_of_the_step_embedding_f32() {
+    on_cuda(Precision::F32, check_order);
+}
+
+#[test]
+fn order_of_the_step_embedding_bf16() {
+    on_cuda(Precision::Bf16, check_order);
+}
+
+#[test]
+fn lookups_cpu() {
     check_lookup(&Cpu::poisoned());
 }
 
 #[test]
-fn lookup_gradients_are_the_differences() {
+fn lookups_f32() {
+    on_cuda(Precision::F32, check_lookup);
+}
+
+#[test]
+fn lookups_bf16() {
+    on_cuda(Precision::Bf16, check_lookup);
+}
+
+#[test]
+fn lookup_gradients_are_the_differences_cpu() {
     check_differences(&Cpu::poisoned());
+}
+
+#[test]
+fn lookup_gradients_are_the_differences_f32() {
+    on_cuda(Precision::F32, check_differences);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand. Flags become configs, nothing else.
 
 pub mod data;
+pub mod device;
+pub mod devices;
 pub mod inspect;
 pub mod prepare;
 pub mod preset;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use dit_engine::Error;
 use dit_engine::config::{Config, Overrides};
 
@@ -36,17 +38,10 @@ enum Command {
     Train(train::TrainArgs),
     Sample(sample::SampleArgs),
     Inspect(inspect::InspectArgs),
+    /// List what there is to compute on: CPU, GPUs with driver and free memory, or why there are none
+    Devices,
     Preset(preset::PresetArgs),
     Step(step::StepArgs),
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// A GPU where there is one this build can use, else the CPU
-    Auto,
-    /// The processor, all cores (RAYON_NUM_THREADS sets how many)
-    Cpu,
 }
 
 /// The flags that make a configuration.
@@ -111,6 +106,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Train(args) => return train::run(&args, &STOP),
         Command::Sample(args) => return sample::run(&args, &STOP),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Devices => devices::run(),
         Command::Preset(args) => preset::run(&args),
         Command::Step(args) => step::run(&args),
     }

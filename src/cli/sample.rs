@@ -9,7 +9,6 @@ use dit_engine::Error;
 use dit_engine::audio::Normalizer;
 use dit_engine::backend::Backend;
 use dit_engine::config::{Config, SamplerKind};
-use dit_engine::cpu::Cpu;
 use dit_engine::diffusion::sampler::{self, Model};
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
@@ -18,8 +17,9 @@ use dit_engine::render::{Recipe, Renderer, Written, complaints, write_overview};
 use dit_engine::train::checkpoint::{self, Checkpoint, WeightsHash};
 use dit_engine::train::optimizer::State;
 
+use super::device::{Chosen, DeviceArgs};
 use super::progress::Meter;
-use super::{Device, Usage, at_least_one, print};
+use super::{Usage, at_least_one, print};
 
 /// Images drawn in one batch, at most: bounds memory, and keeps the progress bar moving.
 const BATCH: usize = 8;
@@ -47,9 +47,8 @@ pub struct SampleArgs {
     /// Use the raw weights instead of their EMA
     #[arg(long)]
     raw_weights: bool,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "auto")]
-    device: Device,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Folder for the files
     #[arg(long)]
     out: PathBuf,
@@ -66,12 +65,17 @@ enum SamplerArg {
 /// Draws, renders and writes, a batch at a time; the exit code is 130 when Ctrl-C came before the last one.
 pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<u8> {
     check_count(args.count)?;
+    match args.device.open()? {
+        Chosen::Cpu(cpu, _) => run_on(&cpu, args, stop),
+        Chosen::Cuda(cuda) => run_on(&*cuda, args, stop),
+    }
+}
+
+fn run_on<B: Backend>(backend: &B, args: &SampleArgs, stop: &AtomicBool) -> Result<u8> {
     let path = super::data::checkpoint_path(&args.checkpoint)?;
     let checkpoint = Checkpoint::load(&path)?;
     let config = sampling_config(args, &checkpoint.config)?;
     let normalizer = Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() };
-    let (Device::Auto | Device::Cpu) = args.device;
-    let backend = Cpu::new();
     let dit = Dit::new(&config.model)?;
     let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let session = Session {
@@ -91,7 +95,7 @@ pub fn run(args: &SampleArgs, stop: &AtomicBool) -> Result<u8> {
     };
     // An unwritable folder is found out before the work, not after it.
     create_folder(&args.out)?;
-    let written = session.write_all(&backend, weights, stop)?;
+    let written = session.write_all(backend, weights, stop)?;
     if written < args.count {
         eprintln!("stopped: {written} of {} samples are in {}", args.count, args.out.display());
         return Ok(130);
@@ -122,9 +126,9 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Writes each batch when it is drawn; how many samples there are in the end.
-    fn write_all(&self, backend: &Cpu, weights: &[f32], stop: &AtomicBool) -> Result<usize> {
+    fn write_all<B: Backend>(&self, backend: &B, weights: &[f32], stop: &AtomicBool) -> Result<usize> {
         let SampleArgs { count, out, seed, .. } = self.args;
-        let state = State::<Cpu>::new(backend, weights)?;
+        let state = State::new(backend, weights)?;
         let model = Model { backend, dit: &self.dit, weights: &state.weights };
         let diffusion = &self.config.diffusion;
         let path = sampler::path(&Schedule::new(diffusion), diffusion, &self.config.sample);

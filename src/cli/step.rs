@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use dit_engine::cpu::Cpu;
 use dit_engine::train::parity;
 
+use super::device::{Chosen, DeviceArgs};
 use super::{ConfigArgs, print};
 
 /// Do one training step on a given state (param.NAME, x0, noise, t) and write prediction, loss and gradients
@@ -20,11 +20,16 @@ pub struct StepArgs {
     /// safetensors file to write: x_t, prediction, loss, grad.NAME, and new.NAME after one Adam step
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Runs the step and prints the loss.
 pub fn run(args: &StepArgs) -> Result<()> {
     let config = args.config.resolve(&args.config.overrides()?)?;
-    let loss = parity::run(&Cpu::new(), &config, &args.state, &args.out)?;
+    let loss = match args.device.open()? {
+        Chosen::Cpu(cpu, _) => parity::run(&cpu, &config, &args.state, &args.out)?,
+        Chosen::Cuda(cuda) => parity::run(&*cuda, &config, &args.state, &args.out)?,
+    };
     print(format!("loss {loss:.6e}, written to {}\n", args.out.display()))
 }

@@ -16,7 +16,8 @@ use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
 
-use super::{ConfigArgs, Device, Usage, at_least_one, data, own_name, progress, quoted};
+use super::device::{Chosen, DeviceArgs};
+use super::{ConfigArgs, Usage, at_least_one, data, own_name, progress, quoted};
 
 /// Train a model; without --data on a small corpus that the program composes itself
 ///
@@ -44,29 +45,36 @@ pub struct TrainArgs {
     /// Go on with the run in --out (or the latest one)
     #[arg(long)]
     resume: bool,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "auto")]
-    device: Device,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Trains; the exit code is 130 when Ctrl-C ended the run early.
 pub fn run(args: &TrainArgs, stop: &'static AtomicBool) -> Result<u8> {
-    let (Device::Auto | Device::Cpu) = args.device;
-    let backend = Cpu::new();
     at_least_one("--steps", args.steps.unwrap_or(1))?;
     at_least_one("--epochs", args.epochs.unwrap_or(1))?;
+    match args.device.open()? {
+        Chosen::Cpu(cpu, no_gpu) => {
+            let no_gpu = no_gpu.map(|reason| format!("; no GPU: {reason}")).unwrap_or_default();
+            run_on(&cpu, &format!("{}, {} threads{no_gpu}", cpu.name(), Cpu::threads()), args, stop)
+        }
+        Chosen::Cuda(cuda) => run_on(&*cuda, &cuda.name(), args, stop),
+    }
+}
+
+fn run_on<B: Backend>(backend: &B, device: &str, args: &TrainArgs, stop: &'static AtomicBool) -> Result<u8> {
     let job = if args.resume { resumed_job(args, stop)? } else { new_job(args, stop)? };
     if let Some(step) = job.nothing_left() {
         eprintln!("nothing left to do: {} is at step {step} of {step} (add --steps N)", job.folder.display());
         return Ok(0);
     }
-    announce(&backend, &job)?;
+    announce(backend, device, &job)?;
     let (first, steps) = (job.resume.as_ref().map_or(0, |from| from.step), job.config.train.steps);
     let mut progress = progress::TrainProgress::new(first, steps);
     let folder = job.folder.clone();
     let options =
         RunOptions { folder: &folder, config: job.config, dataset: job.dataset, resume: job.resume, stop };
-    let summary = train(&backend, options, &mut progress);
+    let summary = train(backend, options, &mut progress);
     progress.finish();
     report(&folder, &summary?)
 }
@@ -212,13 +220,13 @@ fn free_folder(wanted: &Path) -> PathBuf {
 }
 
 /// Says what will be done, refuses what cannot fit, and remembers where the data is.
-fn announce(backend: &Cpu, job: &Job) -> Result<()> {
+fn announce<B: Backend>(backend: &B, device: &str, job: &Job) -> Result<()> {
     let Job { folder, config, dataset, resume } = job;
-    let cost = cost::run_cost(config, dataset.memory_bytes())?;
-    cost::check_fits(&cost, config)?;
+    let cost = cost::run_cost(backend, config, dataset.memory_bytes())?;
+    cost::check_fits(backend, &cost, config)?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));
     eprintln!("data:   {} ({train} segments to train on, {held_out} held out)", dataset.dir().display());
-    eprintln!("device: {}, {} threads", backend.name(), Cpu::threads());
+    eprintln!("device: {device}");
     eprintln!("model:  {}", Estimate::measure(backend, config, &cost)?);
     match resume {
         Some(from) => eprintln!("run:    {}, going on at step {}", folder.display(), from.step),

@@ -26,6 +26,8 @@ use std::ops::Range;
 
 use crate::backend::*;
 use crate::error::Result;
+use crate::memory::available_bytes;
+use crate::meter::Meter;
 
 pub use memory::{Buffer, Pool};
 
@@ -57,6 +59,7 @@ impl Backend for Cpu {
     type Buf = Buffer;
     type Ref<'a> = &'a [f32];
     type Mut<'a> = &'a mut [f32];
+    type Rehearsal = Meter;
 
     fn name(&self) -> String {
         memory::describe_machine()
@@ -99,6 +102,14 @@ impl Backend for Cpu {
     fn download_later(&self, from: &[f32]) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
         let values = from.to_vec();
         Box::new(|| Ok(values))
+    }
+
+    fn rehearsal(&self) -> Meter {
+        Meter::new()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        available_bytes()
     }
 
     fn memory(&self) -> MemoryUse {

@@ -381,6 +381,22 @@ pub fn load_software_driver(library: &Path) -> Result<()> {
     LOADED.get_or_init(load).clone().map_err(Error::device)
 }
 
+/// Fails when the driver that programs find here is the software driver, which nobody asked for.
+///
+/// # Errors
+/// [`Error::Device`].
+pub fn refuse_software_driver() -> Result<()> {
+    // SAFETY: as in `load_software_driver`; without any library there is nothing to look into.
+    let found =
+        unsafe { sys::is_culib_present() && sys::culib().get::<*const c_void>(b"softcuda_marker").is_ok() };
+    match found {
+        true => Err(Error::device(
+            "the CUDA driver that was found is softcuda; ask for it by `--device softcuda`",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// What the software driver's checks have found so far, in words; empty for another driver.
 pub fn findings() -> String {
     type Findings = unsafe extern "C" fn(*mut std::ffi::c_char, usize) -> usize;

@@ -1,13 +1,15 @@
 //! elementwise: fills, sums, activations, added rows and residuals; kernels in `kernels/elementwise.cu`. Formulas:
 //! `Backend`, section elementwise, and `fill`, `add`, `find_non_finite`.
 
-use super::memory::{Element, Mut, Ref, Span};
+use super::memory::{Buffer, Element, Mut, Ref, Span};
 use super::queue::Command;
 use super::{Arg, Cuda};
 use crate::backend::*;
 
 /// Bytes that a thread moves at once.
 const PACK_BYTES: usize = 16;
+/// A 64-bit number, in f32 elements.
+const FOUND_WORDS: usize = 2;
 
 /// Blocks of a kernel in which each thread has one pack of `len` elements.
 fn blocks(cuda: &Cuda, element: Element, kernel: &str, len: usize) -> [usize; 3] {
@@ -42,9 +44,22 @@ pub fn add(cuda: &Cuda, to: Mut<'_>, from: Ref<'_>) {
 }
 
 /// See `Backend::find_non_finite`.
-pub fn find_non_finite(cuda: &Cuda, _x: Ref<'_>) -> Option<usize> {
-    cuda.fail("find_non_finite: not there yet");
-    None
+pub fn find_non_finite(cuda: &Cuda, x: Ref<'_>) -> Option<usize> {
+    let found = cuda.workspace(FOUND_WORDS)?;
+    let found = found.view(0..FOUND_WORDS);
+    cuda.queue.issue(Command::Clear { to: found.address, bytes: found.bytes() });
+    let kernel = "elementwise_find_non_finite";
+    let arguments = [found.into(), x.into(), Arg::count(x.len)];
+    cuda.launch(x.element, kernel, blocks(cuda, x.element, kernel, x.len), &arguments);
+    let mut words = [0.0; FOUND_WORDS];
+    cuda.download(&mut words, found);
+    if cuda.queue.has_failed() {
+        return None;
+    }
+    let [low, high] = words.map(|word| u64::from(word.to_bits()));
+    // How many elements from the first one on that is not finite.
+    let rest = low | high << 32;
+    (rest > 0).then(|| x.len - rest as usize)
 }
 
 /// See `Backend::activation_forward`.
@@ -71,52 +86,152 @@ pub fn activation_backward_in_place(cuda: &Cuda, dy: Mut<'_>, x: Ref<'_>, activa
     over_packs(cuda, &dy, "elementwise_activation_backward", &arguments);
 }
 
-/// See `Backend::add_rows_forward`.
-pub fn add_rows_forward(
-    cuda: &Cuda,
-    _y: Mut<'_>,
-    _x: Ref<'_>,
-    _rows: Ref<'_>,
-    _repeat: Repeat,
-    _dims: TokenDims,
-) {
-    cuda.fail("add_rows_forward: not there yet");
-}
-
-/// See `Backend::add_rows_backward`.
-pub fn add_rows_backward(cuda: &Cuda, _drows: Mut<'_>, _dy: Ref<'_>, _repeat: Repeat, _dims: TokenDims) {
-    cuda.fail("add_rows_backward: not there yet");
-}
-
 /// See `Backend::residual_forward`.
 pub fn residual_forward(cuda: &Cuda, y: Mut<'_>, x: Ref<'_>, branch: Ref<'_>) {
     over_packs(cuda, &y, "elementwise_residual_forward", &[x.into(), branch.into()]);
 }
 
+/// An array `[groups, rows, columns]` with a vector `[columns]` for each group.
+struct Tiled {
+    groups: usize,
+    rows: usize,
+    columns: usize,
+    /// Rows of tiles, and columns of them, in a group.
+    tiles: [usize; 2],
+}
+
+impl Tiled {
+    fn new(cuda: &Cuda, element: Element, [groups, rows, columns]: [usize; 3]) -> Self {
+        let tile =
+            ["elementwise_tile_rows", "elementwise_tile_columns"].map(|name| cuda.constant(element, name));
+        Tiled { groups, rows, columns, tiles: [rows.div_ceil(tile[0]), columns.div_ceil(tile[1])] }
+    }
+
+    /// What shares a vector: all samples the same token's, or all tokens the same sample's.
+    fn repeated(cuda: &Cuda, element: Element, repeat: Repeat, dims: TokenDims) -> Self {
+        let shape = match repeat {
+            Repeat::OverBatch => [1, dims.batch, dims.tokens * dims.dim],
+            Repeat::OverTokens => [dims.batch, dims.tokens, dims.dim],
+        };
+        Tiled::new(cuda, element, shape)
+    }
+
+    /// Launches a kernel with a block a tile; the arguments are followed by rows and columns, and by where sums are made.
+    fn launch(
+        &self,
+        cuda: &Cuda,
+        element: Element,
+        kernel: &str,
+        arguments: &[Arg],
+        sums: Option<SumsOverBlocks>,
+    ) {
+        let mut arguments = arguments.to_vec();
+        arguments.extend([cuda.word(self.rows), cuda.word(self.columns)]);
+        arguments.extend(sums.iter().flat_map(|sums| [sums.partials(), sums.counters()]));
+        let [chunks, tiles] = self.tiles;
+        cuda.launch(element, kernel, [self.groups * chunks * tiles, 1, 1], &arguments);
+    }
+
+    /// For sums over the rows of each tile.
+    fn sums(&self, cuda: &Cuda, element: Element) -> Option<SumsOverBlocks> {
+        let [chunks, tiles] = self.tiles;
+        let [width, set] =
+            ["elementwise_tile_columns", "elementwise_set"].map(|name| cuda.constant(element, name));
+        SumsOverBlocks::new(cuda, self.groups * tiles, chunks, width, set)
+    }
+}
+
+/// See `Backend::add_rows_forward`.
+pub fn add_rows_forward(cuda: &Cuda, y: Mut<'_>, x: Ref<'_>, rows: Ref<'_>, repeat: Repeat, dims: TokenDims) {
+    let tiled = Tiled::repeated(cuda, y.element, repeat, dims);
+    let arguments = [Arg::from(&y), x.into(), rows.into()];
+    tiled.launch(cuda, y.element, "elementwise_add_rows_forward", &arguments, None);
+}
+
+/// See `Backend::add_rows_backward`.
+pub fn add_rows_backward(cuda: &Cuda, drows: Mut<'_>, dy: Ref<'_>, repeat: Repeat, dims: TokenDims) {
+    let tiled = Tiled::repeated(cuda, dy.element, repeat, dims);
+    let Some(sums) = tiled.sums(cuda, dy.element) else { return };
+    let arguments = [Arg::from(&drows), dy.into()];
+    tiled.launch(cuda, dy.element, "elementwise_add_rows_backward", &arguments, Some(sums));
+}
+
 /// See `Backend::gated_residual_forward`.
 pub fn gated_residual_forward(
     cuda: &Cuda,
-    _y: Mut<'_>,
-    _x: Ref<'_>,
-    _branch: Ref<'_>,
-    _modulation: Ref<'_>,
-    _gate: Slots,
-    _dims: TokenDims,
+    y: Mut<'_>,
+    x: Ref<'_>,
+    branch: Ref<'_>,
+    modulation: Ref<'_>,
+    gate: Slots,
+    dims: TokenDims,
 ) {
-    cuda.fail("gated_residual_forward: not there yet");
+    let tiled = Tiled::repeated(cuda, y.element, Repeat::OverTokens, dims);
+    let gates = slot(&modulation, gate, dims);
+    let arguments =
+        [Arg::from(&y), x.into(), branch.into(), Arg::from(&gates), cuda.word(gate.count * dims.dim)];
+    tiled.launch(cuda, y.element, "elementwise_gated_residual_forward", &arguments, None);
 }
 
 /// See `Backend::gated_residual_backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn gated_residual_backward(
     cuda: &Cuda,
-    _dbranch: Mut<'_>,
-    _dmodulation: Mut<'_>,
-    _dy: Ref<'_>,
-    _branch: Ref<'_>,
-    _modulation: Ref<'_>,
-    _gate: Slots,
-    _dims: TokenDims,
+    dbranch: Mut<'_>,
+    dmodulation: Mut<'_>,
+    dy: Ref<'_>,
+    branch: Ref<'_>,
+    modulation: Ref<'_>,
+    gate: Slots,
+    dims: TokenDims,
 ) {
-    cuda.fail("gated_residual_backward: not there yet");
+    let tiled = Tiled::repeated(cuda, dy.element, Repeat::OverTokens, dims);
+    let Some(sums) = tiled.sums(cuda, dy.element) else { return };
+    let (gates, dgates) = (slot(&modulation, gate, dims), slot(&dmodulation, gate, dims));
+    let arguments = [
+        Arg::from(&dbranch),
+        Arg::from(&dgates),
+        dy.into(),
+        branch.into(),
+        Arg::from(&gates),
+        cuda.word(gate.count * dims.dim),
+    ];
+    tiled.launch(cuda, dy.element, "elementwise_gated_residual_backward", &arguments, Some(sums));
+}
+
+/// The vectors of one slot of a modulation `[batch, slots, dim]`: the first sample's begins here, the next ones' follow
+/// `slots.count * dim` elements apart.
+pub(super) fn slot(modulation: &Span, slots: Slots, dims: TokenDims) -> Span {
+    assert_eq!(modulation.element, Element::F32, "a modulation is f32 in every precision");
+    let offset = slots.index * dims.dim;
+    Span {
+        address: modulation.address + (offset * Element::F32.bytes()) as u64,
+        copy: None,
+        len: modulation.len - offset,
+        element: Element::F32,
+    }
+}
+
+/// What a kernel needs that ends in `sum_over_blocks` (`kernels/common.cuh`).
+pub(super) struct SumsOverBlocks {
+    partials: Buffer,
+    counters: Arg,
+}
+
+impl SumsOverBlocks {
+    /// For `groups` groups of `blocks` blocks, each with `width` sums; `set` is the constant FAMILY_set. `None` when there
+    /// is no memory for it, which is noted.
+    pub(super) fn new(cuda: &Cuda, groups: usize, blocks: usize, width: usize, set: usize) -> Option<Self> {
+        let sets = blocks.div_ceil(set);
+        let partials = cuda.workspace(groups * (blocks + sets) * width)?;
+        Some(SumsOverBlocks { partials, counters: cuda.counters(groups * (sets + 1)) })
+    }
+
+    pub(super) fn partials(&self) -> Arg {
+        Arg::from(&self.partials)
+    }
+
+    pub(super) fn counters(&self) -> Arg {
+        self.counters
+    }
 }

@@ -1,22 +1,43 @@
-//! embed: to be written.
+//! embed: the sinusoidal step embedding, and rows of a table; kernels in `kernels/embed.cu`. Formulas:
+//! `Backend::step_embedding`, `Backend::lookup_*`.
 
-use super::Cuda;
-use super::memory::{Mut, Ref};
+use super::memory::{Buffer, Mut, Ref};
+use super::queue::Command;
+use super::{Arg, Cuda};
 
 /// See `Backend::step_embedding`.
-#[allow(clippy::too_many_arguments)]
-pub fn step_embedding(cuda: &Cuda, _out: Mut<'_>, _t: Ref<'_>, _half: usize, _max_period: f32) {
-    cuda.fail("step_embedding: not there yet");
+pub fn step_embedding(cuda: &Cuda, out: Mut<'_>, t: Ref<'_>, half: usize, max_period: f32) {
+    let kernel = "embed_step";
+    let blocks = (t.len * half).div_ceil(cuda.block(out.element, kernel));
+    let arguments = [Arg::from(&out), t.into(), cuda.word(t.len), cuda.word(half), Arg::Real(max_period)];
+    cuda.launch(out.element, kernel, [blocks, 1, 1], &arguments);
 }
 
 /// See `Backend::lookup_forward`.
-#[allow(clippy::too_many_arguments)]
-pub fn lookup_forward(cuda: &Cuda, _out: Mut<'_>, _table: Ref<'_>, _indices: &[u32], _dim: usize) {
-    cuda.fail("lookup_forward: not there yet");
+pub fn lookup_forward(cuda: &Cuda, out: Mut<'_>, table: Ref<'_>, indices: &[u32], dim: usize) {
+    let kernel = "embed_lookup_forward";
+    let Some(on_device) = upload(cuda, indices) else { return };
+    let blocks = (indices.len() * dim).div_ceil(cuda.block(out.element, kernel));
+    let arguments =
+        [Arg::from(&out), table.into(), Arg::from(&on_device), cuda.word(indices.len()), cuda.word(dim)];
+    cuda.launch(out.element, kernel, [blocks, 1, 1], &arguments);
 }
 
 /// See `Backend::lookup_backward`.
-#[allow(clippy::too_many_arguments)]
-pub fn lookup_backward(cuda: &Cuda, _dtable: Mut<'_>, _dout: Ref<'_>, _indices: &[u32], _dim: usize) {
-    cuda.fail("lookup_backward: not there yet");
+pub fn lookup_backward(cuda: &Cuda, dtable: Mut<'_>, dout: Ref<'_>, indices: &[u32], dim: usize) {
+    let Some(on_device) = upload(cuda, indices) else { return };
+    let arguments =
+        [Arg::from(&dtable), dout.into(), Arg::from(&on_device), cuda.word(indices.len()), cuda.word(dim)];
+    cuda.launch(dout.element, "embed_lookup_backward", [indices.len(), 1, 1], &arguments);
+}
+
+/// The indices on the device; `None` when there are none, or no memory for them.
+fn upload(cuda: &Cuda, indices: &[u32]) -> Option<Buffer> {
+    if indices.is_empty() {
+        return None;
+    }
+    let buffer = cuda.workspace(indices.len())?;
+    let to = buffer.view(0..indices.len()).address;
+    cuda.queue.issue(Command::Upload { to, bytes: bytemuck::cast_slice(indices).to_vec() });
+    Some(buffer)
 }

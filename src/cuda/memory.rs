@@ -1,6 +1,6 @@
 //! Device memory: a pool keyed by size, buffers that return to it, and views of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::rc::Rc;
@@ -11,6 +11,9 @@ use super::driver::Driver;
 use crate::backend::MemoryUse;
 use crate::error::Result;
 use crate::pool::Shelves;
+
+/// Alignment of device memory.
+const MADE_UP_ALIGN: u64 = 256;
 
 /// What a buffer is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,12 +39,25 @@ impl Element {
 pub struct Pool {
     driver: Rc<Driver>,
     shelves: Rc<RefCell<Shelves<u64>>>,
+    /// Of a pool that only keeps account: the address that it makes up next.
+    made_up: Option<Rc<Cell<u64>>>,
 }
 
 impl Pool {
     /// An empty pool.
     pub fn new(driver: Rc<Driver>) -> Pool {
-        Pool { driver, shelves: Rc::default() }
+        Pool { driver, shelves: Rc::default(), made_up: None }
+    }
+
+    /// A pool that keeps account of what it would take, and takes nothing: its addresses mean nothing.
+    pub fn rehearsing(driver: Rc<Driver>) -> Pool {
+        let made_up = Some(Rc::new(Cell::new(MADE_UP_ALIGN)));
+        Pool { driver, shelves: Rc::default(), made_up }
+    }
+
+    /// Whether it only keeps account.
+    pub fn is_rehearsing(&self) -> bool {
+        self.made_up.is_some()
     }
 
     /// `len` elements with unspecified contents. With `half_copy` the buffer of f32 has a bf16 copy beside it.
@@ -67,6 +83,9 @@ impl Pool {
 
     /// From the device; what waits on the shelves is given back first when it does not have enough.
     fn allocate(&self, bytes: u64) -> Result<u64> {
+        if let Some(next) = &self.made_up {
+            return Ok(next.replace(next.get() + bytes.next_multiple_of(MADE_UP_ALIGN)));
+        }
         self.driver.allocate(bytes).or_else(|error| {
             let idle = self.shelves.borrow_mut().clear();
             if idle.is_empty() {
@@ -85,7 +104,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if Rc::strong_count(&self.shelves) == 1 {
+        if self.made_up.is_none() && Rc::strong_count(&self.shelves) == 1 {
             self.shelves.borrow_mut().clear().into_iter().for_each(|address| self.driver.free(address));
         }
     }

@@ -2,8 +2,10 @@
 //! kernels rely on, chooses among them and says how many blocks run; what runs is on the GPU, or in softcuda.
 
 pub mod adam;
+pub mod ahead;
 pub mod attention;
 pub mod contract;
+pub mod devices;
 pub mod driver;
 pub mod elementwise;
 pub mod embed;
@@ -18,12 +20,14 @@ pub mod patch;
 pub mod queue;
 pub mod sampler;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::backend::*;
 use crate::error::{Error, Result};
 
+use ahead::Ahead;
 use contract::Kind;
 use driver::Driver;
 use kernels::{Kernels, OLDEST_BF16_CAPABILITY, OLDEST_CAPABILITY};
@@ -32,6 +36,9 @@ use queue::{Command, Queue};
 
 /// Counters that last blocks are found by; a launch uses the first so many of them, and leaves them at 0.
 const COUNTERS: usize = 1 << 16;
+
+/// Steps that may be on the device before the host reads what came of them.
+const STEPS_IN_FLIGHT: usize = 8;
 
 /// How a device is to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +65,7 @@ pub struct Cuda {
     kernels: Rc<Kernels>,
     pool: Pool,
     counters: Rc<Buffer>,
+    ahead: Rc<RefCell<Ahead>>,
     precision: Precision,
     name: String,
     multiprocessors: u32,
@@ -172,7 +180,8 @@ impl Cuda {
         queue.issue(Command::Clear { to: counters.view(0..COUNTERS).address, bytes: COUNTERS * 4 });
         queue.check()?;
         let (kernels, counters) = (Rc::new(Kernels::new(capability)), Rc::new(counters));
-        Ok(Cuda { driver, queue, kernels, pool, counters, precision, name, multiprocessors })
+        let ahead = Rc::default();
+        Ok(Cuda { driver, queue, kernels, pool, counters, ahead, precision, name, multiprocessors })
     }
 
     /// What activations are computed in.
@@ -297,6 +306,10 @@ impl Cuda {
         if from.is_empty() {
             return;
         }
+        if let Some(address) = self.ahead.borrow_mut().take(from) {
+            self.queue.issue(Command::Copy { to: to.address, from: address, bytes: to.bytes() });
+            return;
+        }
         self.queue.issue(Command::Upload { to: to.address, bytes: memory::encode(from, to.element) });
         if let Some(copy) = to.copy {
             self.queue.issue(Command::Upload { to: copy, bytes: memory::encode(from, Element::Bf16) });
@@ -313,6 +326,7 @@ impl Backend for Cuda {
     type Buf = Buffer;
     type Ref<'a> = Ref<'a>;
     type Mut<'a> = Mut<'a>;
+    type Rehearsal = Cuda;
 
     fn name(&self) -> String {
         format!("{} ({})", self.name, self.precision)
@@ -365,6 +379,9 @@ impl Backend for Cuda {
         if from.len == 0 || self.queue.has_failed() {
             return;
         }
+        if self.queue.is_rehearsing() {
+            return to.fill(0.0);
+        }
         let mut bytes = vec![0; from.bytes()];
         let outcome = self.driver.copy_to_host(&mut bytes, from.address);
         if outcome.is_ok() {
@@ -375,12 +392,15 @@ impl Backend for Cuda {
 
     fn download_later(&self, from: Ref<'_>) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
         self.queue.settle();
+        let (len, element) = (from.len, from.element);
+        if self.queue.is_rehearsing() {
+            return Box::new(move || Ok(vec![0.0; len]));
+        }
         let copied = self.check().and_then(|()| {
             let mut pinned = self.driver.pinned(from.bytes())?;
             self.driver.copy_to_pinned(&mut pinned, 0, from.address, from.bytes())?;
             Ok((pinned, self.driver.event()?))
         });
-        let (len, element) = (from.len, from.element);
         Box::new(move || {
             let (pinned, event) = copied?;
             event.wait()?;
@@ -388,6 +408,37 @@ impl Backend for Cuda {
             memory::decode(&pinned.bytes()[..len * element.bytes()], element, &mut values);
             Ok(values)
         })
+    }
+
+    fn rehearsal(&self) -> Cuda {
+        let pool = Pool::rehearsing(self.driver.clone());
+        let counters =
+            pool.take(COUNTERS, Element::F32, false).expect("a rehearsal has all the memory it wants");
+        Cuda {
+            queue: Rc::new(Queue::rehearsing(self.driver.clone())),
+            pool,
+            counters: Rc::new(counters),
+            ahead: Rc::default(),
+            ..self.clone()
+        }
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        let (free, _) = self.driver.memory_bytes().ok()?;
+        Some(free + self.pool.usage().held_bytes)
+    }
+
+    fn shares_main_memory(&self) -> bool {
+        false
+    }
+
+    fn steps_in_flight(&self) -> usize {
+        STEPS_IN_FLIGHT
+    }
+
+    fn upload_ahead(&self, host: &[f32]) {
+        let outcome = self.ahead.borrow_mut().begin(&self.driver, &self.pool, host);
+        self.queue.note(outcome);
     }
 
     fn memory(&self) -> MemoryUse {

@@ -1,71 +1,185 @@
-//! norm: to be written.
+//! norm: layer normalisation, affine and modulated; kernels in `kernels/norm.cu`. Formulas: `Backend::norm_*`.
+//!
+//! Both forms are one pair of kernels: rows in groups that share a scale and a shift. The affine form has one group, the
+//! modulated one a sample. Which pair runs depends on dim alone.
 
-use super::Cuda;
-use super::memory::{Mut, Ref};
+use super::elementwise::{SumsOverBlocks, slot};
+use super::memory::{Mut, Ref, Span};
+use super::{Arg, Cuda};
 use crate::backend::*;
+
+/// Dims that kernels are named after, the largest that each takes.
+const SIZES: [usize; 7] = [256, 384, 512, 768, 1024, 2048, 4096];
+/// Elements of a pack that every size can be cut into, whatever they are: 16 bytes of bf16.
+const PACK: usize = 8;
+/// Rows that a warp of a forward kernel has one after the other: enough that blocks are not over before they have begun.
+const TURNS: usize = 4;
+
+/// Rows in groups that share a scale and a shift.
+struct Groups {
+    groups: usize,
+    rows: usize,
+    dim: usize,
+    /// Elements from one group's scale or shift to the next one's.
+    stride: usize,
+    /// What is added to the stored scale.
+    one: f32,
+}
+
+impl Groups {
+    fn affine(dims: TokenDims) -> Self {
+        Groups { groups: 1, rows: dims.rows(), dim: dims.dim, stride: 0, one: 0.0 }
+    }
+
+    fn modulated(slots: Slots, dims: TokenDims) -> Self {
+        let stride = slots.count * dims.dim;
+        Groups { groups: dims.batch, rows: dims.tokens, dim: dims.dim, stride, one: 1.0 }
+    }
+
+    /// What the kernel is named after: the least size that has room for a row, if all arrays can be read in packs.
+    fn size(&self, cuda: &Cuda, arrays: &[&Span]) -> String {
+        let size = SIZES.into_iter().find(|&size| self.dim <= size);
+        if size.is_none() {
+            cuda.fail(&format!("norm: rows of {} are longer than {}", self.dim, SIZES[SIZES.len() - 1]));
+        }
+        let packed = self.dim.is_multiple_of(PACK) && arrays.iter().all(|array| array.is_aligned());
+        size.filter(|_| packed).map_or("odd".to_string(), |size| size.to_string())
+    }
+}
+
+fn forward(
+    cuda: &Cuda,
+    y: &Span,
+    stats: &Span,
+    x: &Span,
+    scale: &Span,
+    shift: &Span,
+    eps: f32,
+    all: &Groups,
+) {
+    let kernel = format!("norm_forward_{}", all.size(cuda, &[y, x, scale, shift]));
+    let rows_at_once = cuda.constant(y.element, &format!("{kernel}_rows"));
+    let blocks = all.rows.div_ceil(rows_at_once * TURNS);
+    let arguments = [
+        y.into(),
+        stats.into(),
+        x.into(),
+        scale.into(),
+        shift.into(),
+        cuda.word(all.stride),
+        Arg::Real(all.one),
+        Arg::Real(eps),
+        cuda.word(all.rows),
+        cuda.word(all.dim),
+        cuda.word(blocks),
+    ];
+    cuda.launch(y.element, &kernel, [all.groups * blocks, 1, 1], &arguments);
+}
+
+#[allow(clippy::too_many_arguments)]
+fn backward(
+    cuda: &Cuda,
+    dx: &Span,
+    write: Write,
+    [dscale, dshift]: [&Span; 2],
+    dy: &Span,
+    x: &Span,
+    stats: &Span,
+    scale: &Span,
+    all: &Groups,
+) {
+    let kernel = format!("norm_backward_{}", all.size(cuda, &[dx, dy, x, scale]));
+    let blocks = all.rows.div_ceil(cuda.constant(x.element, "norm_rows"));
+    let width = cuda.constant(x.element, &format!("{kernel}_width"));
+    let set = cuda.constant(x.element, "norm_set");
+    let Some(sums) = SumsOverBlocks::new(cuda, all.groups, blocks, width, set) else { return };
+    let arguments = [
+        dx.into(),
+        write.into(),
+        dscale.into(),
+        dshift.into(),
+        dy.into(),
+        x.into(),
+        stats.into(),
+        scale.into(),
+        cuda.word(all.stride),
+        Arg::Real(all.one),
+        cuda.word(all.rows),
+        cuda.word(all.dim),
+        cuda.word(blocks),
+        sums.partials(),
+        sums.counters(),
+    ];
+    cuda.launch(x.element, &kernel, [all.groups * blocks, 1, 1], &arguments);
+}
 
 /// See `Backend::norm_affine_forward`.
 #[allow(clippy::too_many_arguments)]
 pub fn affine_forward(
     cuda: &Cuda,
-    _y: Mut<'_>,
-    _stats: Mut<'_>,
-    _x: Ref<'_>,
-    _weight: Ref<'_>,
-    _bias: Ref<'_>,
-    _eps: f32,
-    _dims: TokenDims,
+    y: Mut<'_>,
+    stats: Mut<'_>,
+    x: Ref<'_>,
+    weight: Ref<'_>,
+    bias: Ref<'_>,
+    eps: f32,
+    dims: TokenDims,
 ) {
-    cuda.fail("norm_affine_forward: not there yet");
+    forward(cuda, &y, &stats, &x, &weight, &bias, eps, &Groups::affine(dims));
 }
 
 /// See `Backend::norm_affine_backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn affine_backward(
     cuda: &Cuda,
-    _dx: Mut<'_>,
-    _write: Write,
-    _dweight: Mut<'_>,
-    _dbias: Mut<'_>,
-    _dy: Ref<'_>,
-    _x: Ref<'_>,
-    _stats: Ref<'_>,
-    _weight: Ref<'_>,
-    _dims: TokenDims,
+    dx: Mut<'_>,
+    write: Write,
+    dweight: Mut<'_>,
+    dbias: Mut<'_>,
+    dy: Ref<'_>,
+    x: Ref<'_>,
+    stats: Ref<'_>,
+    weight: Ref<'_>,
+    dims: TokenDims,
 ) {
-    cuda.fail("norm_affine_backward: not there yet");
+    let gradients = [&*dweight, &*dbias];
+    backward(cuda, &dx, write, gradients, &dy, &x, &stats, &weight, &Groups::affine(dims));
 }
 
 /// See `Backend::norm_modulated_forward`.
 #[allow(clippy::too_many_arguments)]
 pub fn modulated_forward(
     cuda: &Cuda,
-    _y: Mut<'_>,
-    _stats: Mut<'_>,
-    _x: Ref<'_>,
-    _modulation: Ref<'_>,
-    _shift: Slots,
-    _scale: Slots,
-    _eps: f32,
-    _dims: TokenDims,
+    y: Mut<'_>,
+    stats: Mut<'_>,
+    x: Ref<'_>,
+    modulation: Ref<'_>,
+    shift: Slots,
+    scale: Slots,
+    eps: f32,
+    dims: TokenDims,
 ) {
-    cuda.fail("norm_modulated_forward: not there yet");
+    let groups = Groups::modulated(scale, dims);
+    let (scale, shift) = (slot(&modulation, scale, dims), slot(&modulation, shift, dims));
+    forward(cuda, &y, &stats, &x, &scale, &shift, eps, &groups);
 }
 
 /// See `Backend::norm_modulated_backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn modulated_backward(
     cuda: &Cuda,
-    _dx: Mut<'_>,
-    _write: Write,
-    _dmodulation: Mut<'_>,
-    _dy: Ref<'_>,
-    _x: Ref<'_>,
-    _stats: Ref<'_>,
-    _modulation: Ref<'_>,
-    _shift: Slots,
-    _scale: Slots,
-    _dims: TokenDims,
+    dx: Mut<'_>,
+    write: Write,
+    dmodulation: Mut<'_>,
+    dy: Ref<'_>,
+    x: Ref<'_>,
+    stats: Ref<'_>,
+    modulation: Ref<'_>,
+    shift: Slots,
+    scale: Slots,
+    dims: TokenDims,
 ) {
-    cuda.fail("norm_modulated_backward: not there yet");
+    let groups = Groups::modulated(scale, dims);
+    let gradients = [&slot(&dmodulation, scale, dims), &slot(&dmodulation, shift, dims)];
+    backward(cuda, &dx, write, gradients, &dy, &x, &stats, &slot(&modulation, scale, dims), &groups);
 }

@@ -95,6 +95,7 @@ pub struct Queue {
     turn: Cell<usize>,
     /// Steps are captured at all; off in tests that compare.
     graphs_wanted: bool,
+    rehearsing: bool,
     replays: Cell<u64>,
     launches: Cell<u64>,
     /// The first thing that went wrong; nothing runs after it.
@@ -112,15 +113,26 @@ impl Queue {
             graphs: RefCell::default(),
             turn: Cell::new(0),
             graphs_wanted,
+            rehearsing: false,
             replays: Cell::new(0),
             launches: Cell::new(0),
             failed: RefCell::default(),
         }
     }
 
+    /// A queue that drops everything.
+    pub fn rehearsing(driver: Rc<Driver>) -> Queue {
+        Queue { rehearsing: true, ..Queue::new(driver, false) }
+    }
+
+    /// Whether nothing runs.
+    pub fn is_rehearsing(&self) -> bool {
+        self.rehearsing
+    }
+
     /// Runs a command, or keeps it for the end of the step.
     pub fn issue(&self, command: Command) {
-        if self.failed.borrow().is_some() {
+        if self.rehearsing || self.failed.borrow().is_some() {
             return;
         }
         if self.collecting.get() {

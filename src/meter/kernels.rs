@@ -5,11 +5,13 @@ use std::ops::Range;
 use super::{Family, Length, Meter, Work};
 use crate::backend::*;
 use crate::error::Result;
+use crate::memory::available_bytes;
 
 impl Backend for Meter {
     type Buf = Length;
     type Ref<'a> = usize;
     type Mut<'a> = usize;
+    type Rehearsal = Meter;
 
     fn name(&self) -> String {
         "meter".to_string()
@@ -47,6 +49,14 @@ impl Backend for Meter {
 
     fn download_later(&self, from: usize) -> Box<dyn FnOnce() -> Result<Vec<f32>>> {
         Box::new(move || Ok(vec![0.0; from]))
+    }
+
+    fn rehearsal(&self) -> Meter {
+        Meter::new()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        available_bytes()
     }
 
     fn memory(&self) -> MemoryUse {

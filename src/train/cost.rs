@@ -1,5 +1,5 @@
-//! What a training run costs, known before it starts: the very steps run on the [`Meter`]; and what to set
-//! when they do not fit into memory.
+//! What a training run costs, known before it starts: the very steps run on the [`Meter`] and on the device's
+//! [`Backend::rehearsal`]; and what to set when they do not fit into memory.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::diffusion::noising::Levels;
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::{Error, Result, human_bytes};
+use crate::memory::available_bytes;
 use crate::meter::{Family, Meter, Tally};
 use crate::tape::Tape;
-use crate::train::memory::available_bytes;
 use crate::train::optimizer::{State, adam_step};
 use crate::train::step::{StepInput, evaluate, forward_backward};
 
@@ -34,108 +34,138 @@ pub struct Cost {
     pub flops_step: u64,
     /// Kernel calls a step.
     pub launches: u64,
-    /// Parameters, gradients, moments and EMA, in bytes.
+    /// The work of one step by family of kernels.
+    pub families: BTreeMap<Family, Tally>,
+    /// Segments of the data set that are kept in memory, in bytes.
+    pub dataset_bytes: u64,
+    /// Where the memory goes.
+    pub memory: Footprint,
+}
+
+/// The memory of a training run, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Parameters, gradients, moments and EMA.
     pub state_bytes: u64,
-    /// Footprint of training steps, in bytes: what the backend's pool takes from the system in the first step and
-    /// holds from then on.
+    /// Of training steps: what the device's pool takes from the system in the first step and holds from then on.
     pub held_bytes: u64,
     /// The part of `held_bytes` that is not state: activations, their gradients, the batch.
     pub activations_bytes: u64,
-    /// Segments of the data set that are kept in memory, in bytes.
-    pub dataset_bytes: u64,
     /// Batches on the host: the one in use and the next one.
     pub loader_bytes: u64,
-    /// Footprint of the whole run: steps, validation (one sample at a time), sampling (`sample.count`), the copy of the
-    /// state from which a checkpoint is written, the data set and its batches.
+    /// Of the whole run on the device: steps, validation (one sample at a time), sampling (`sample.count`); where the
+    /// device's memory is main memory also the copy of the state from which a checkpoint is written, the data set and its
+    /// batches.
     pub run_bytes: u64,
     /// Buffers taken from the system for training steps.
     pub fresh_allocations: u64,
-    /// The work of one step by family of kernels.
-    pub families: BTreeMap<Family, Tally>,
 }
 
-/// What training by `config` costs on data that is read from disk: [`run_cost`] without a data set in memory.
+/// What training by `config` costs on the CPU, on data that is read from disk.
 ///
 /// # Errors
 /// As [`run_cost`].
 pub fn train_step_cost(config: &Config) -> Result<Cost> {
-    run_cost(config, 0)
+    run_cost(&Meter::new(), config, 0)
 }
 
-/// What training by `config` costs with `dataset_bytes` of segments in memory. Two steps are metered, since what the
-/// second does is what every later one does.
+/// What training by `config` costs on a device with `dataset_bytes` of segments in main memory. Two steps are metered, since what
+/// the second does is what every later one does.
 ///
 /// # Errors
 /// [`Error::Config`] for a model that does not fit together; [`Error::Memory`] for one so large that this
 /// machine cannot even describe it.
-pub fn run_cost(config: &Config, dataset_bytes: u64) -> Result<Cost> {
+pub fn run_cost<B: Backend>(backend: &B, config: &Config, dataset_bytes: u64) -> Result<Cost> {
     config.model.check()?;
     let lower = LowerBound::of(config);
     let available = available_bytes().unwrap_or(UNKNOWN_BYTES);
     if lower.description_bytes() > available.into() {
         let needed = lower.total_bytes().saturating_add(dataset_bytes.into());
-        return Err(too_large(config, dataset_bytes, needed, available));
+        return Err(too_large(backend, config, dataset_bytes, needed, available));
     }
-    meter_run(&Dit::new(&config.model)?, config, dataset_bytes)
+    let dit = Dit::new(&config.model)?;
+    let (parameters, families) = (dit.layout().count() as u64, tallies(&dit, config)?);
+    let all: Tally = families.values().copied().sum();
+    let memory = Footprint::of(backend, &dit, config, dataset_bytes)?;
+    Ok(Cost { parameters, flops_step: all.flops, launches: all.launches, families, dataset_bytes, memory })
 }
 
-/// Fails unless a run of `config`, which costs `cost`, fits into what this machine has left (see
-/// [`available_bytes`]; where that is not known, everything passes). The data set is open already: its segments are part
-/// of what is needed, and no longer of what is left.
+/// Fails unless a run of `config`, which costs `cost`, fits into what the device has left (where that is not known,
+/// everything passes). The data set is open already: its segments are part of what is needed, and no longer of what is left.
 ///
 /// # Errors
 /// [`Error::Memory`] with the setting that would fit.
-pub fn check_fits(cost: &Cost, config: &Config) -> Result<()> {
-    let left = available_bytes().unwrap_or(u64::MAX);
-    check_fits_into(left.saturating_add(cost.dataset_bytes), cost, config)
+pub fn check_fits<B: Backend>(backend: &B, cost: &Cost, config: &Config) -> Result<()> {
+    let left = backend.available_bytes().unwrap_or(u64::MAX);
+    let held = if backend.shares_main_memory() { cost.dataset_bytes } else { 0 };
+    check_fits_into(left.saturating_add(held), backend, cost, config)
 }
 
-/// [`check_fits`] for a machine that has `available_bytes` left.
+/// [`check_fits`] for a device that has `available_bytes` left.
 ///
 /// # Errors
 /// [`Error::Memory`] with the setting that would fit.
-pub fn check_fits_into(available_bytes: u64, cost: &Cost, config: &Config) -> Result<()> {
-    if cost.run_bytes <= available_bytes {
+pub fn check_fits_into<B: Backend>(
+    available_bytes: u64,
+    backend: &B,
+    cost: &Cost,
+    config: &Config,
+) -> Result<()> {
+    if cost.memory.run_bytes <= available_bytes {
         return Ok(());
     }
-    Err(too_large(config, cost.dataset_bytes, cost.run_bytes.into(), available_bytes))
+    Err(too_large(backend, config, cost.dataset_bytes, cost.memory.run_bytes.into(), available_bytes))
 }
 
-fn too_large(config: &Config, dataset_bytes: u64, needed_bytes: u128, available_bytes: u64) -> Error {
+fn too_large<B: Backend>(
+    backend: &B,
+    config: &Config,
+    dataset_bytes: u64,
+    needed_bytes: u128,
+    available_bytes: u64,
+) -> Error {
     let needed_bytes = u64::try_from(needed_bytes).unwrap_or(u64::MAX);
     let budget = available_bytes / 100 * ADVISED_PERCENT;
-    Error::Memory { needed_bytes, available_bytes, advice: advice(config, dataset_bytes, budget) }
+    Error::Memory { needed_bytes, available_bytes, advice: advice(backend, config, dataset_bytes, budget) }
 }
 
-fn meter_run(dit: &Dit, config: &Config, dataset_bytes: u64) -> Result<Cost> {
+/// The work of one step by family of kernels.
+fn tallies(dit: &Dit, config: &Config) -> Result<BTreeMap<Family, Tally>> {
     let meter = Meter::new();
     let mut state = State::new(&meter, &vec![0.0; dit.layout().len()])?;
-    let state_bytes = meter.memory().held_bytes;
-    let x0 = vec![0.0; config.train.batch * dit.image_len()];
-    for step in 0..2 {
-        meter.reset_tallies();
-        train_step(&meter, dit, &mut state, config, &x0, step)?;
+    meter.reset_tallies();
+    train_step(&meter, dit, &mut state, config, &batch_of_zeros(dit, config), 0)?;
+    Ok(meter.tallies())
+}
+
+impl Footprint {
+    fn of<B: Backend>(backend: &B, dit: &Dit, config: &Config, dataset_bytes: u64) -> Result<Footprint> {
+        let device = backend.rehearsal();
+        let mut state = State::new(&device, &vec![0.0; dit.layout().len()])?;
+        let state_bytes = device.memory().held_bytes;
+        let x0 = batch_of_zeros(dit, config);
+        for step in 0..2 {
+            train_step(&device, dit, &mut state, config, &x0, step)?;
+        }
+        let steps = device.memory();
+        validate_and_sample(&device, dit, &state, config, &x0[..dit.image_len()])?;
+        let device_bytes = device.memory().held_bytes;
+        let checkpoint_bytes = CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64;
+        let loader_bytes = LOADER_BATCHES * size_of_val(&x0[..]) as u64;
+        let host_bytes = checkpoint_bytes + loader_bytes + dataset_bytes;
+        Ok(Footprint {
+            state_bytes,
+            held_bytes: steps.held_bytes,
+            activations_bytes: steps.held_bytes - state_bytes,
+            loader_bytes,
+            run_bytes: device_bytes + if backend.shares_main_memory() { host_bytes } else { 0 },
+            fresh_allocations: steps.fresh_allocations,
+        })
     }
-    let families = meter.tallies();
-    let all: Tally = families.values().copied().sum();
-    let steps = meter.memory();
-    validate_and_sample(&meter, dit, &state, config, &x0[..dit.image_len()])?;
-    let device_bytes = meter.memory().held_bytes;
-    let checkpoint_bytes = CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64;
-    let loader_bytes = LOADER_BATCHES * size_of_val(&x0[..]) as u64;
-    Ok(Cost {
-        parameters: dit.layout().count() as u64,
-        flops_step: all.flops,
-        launches: all.launches,
-        state_bytes,
-        held_bytes: steps.held_bytes,
-        activations_bytes: steps.held_bytes - state_bytes,
-        dataset_bytes,
-        loader_bytes,
-        run_bytes: device_bytes + checkpoint_bytes + loader_bytes + dataset_bytes,
-        fresh_allocations: steps.fresh_allocations,
-        families,
-    })
+}
+
+fn batch_of_zeros(dit: &Dit, config: &Config) -> Vec<f32> {
+    vec![0.0; config.train.batch * dit.image_len()]
 }
 
 fn train_step<B: Backend>(
@@ -152,6 +182,7 @@ fn train_step<B: Backend>(
     let noise = StepInput::training_noise(train.seed, step);
     let objective = config.diffusion.objective;
     let input = StepInput { x0, noise, levels: &levels, objective, recompute: train.recompute };
+    backend.upload_ahead(x0);
     forward_backward(backend, dit, state, &input, None)?;
     state.measure_gradients(backend);
     state.update(backend, adam_step(train, dit.layout(), step));
@@ -255,10 +286,21 @@ impl LowerBound {
 }
 
 /// The first setting that would make a run fit into `budget` bytes, in the order of how little it changes.
-fn advice(config: &Config, dataset_bytes: u64, budget: u64) -> String {
+fn advice<B: Backend>(backend: &B, config: &Config, dataset_bytes: u64, budget: u64) -> String {
+    let mut recomputing = config.clone();
+    recomputing.train.recompute = Recompute::Blocks;
+    let recompute = " --set train.recompute=blocks".to_string();
+    if config.train.recompute == Recompute::None
+        && let Some((batch, bytes)) = largest_batch(backend, &recomputing, dataset_bytes, budget)
+        && batch == config.train.batch
+    {
+        return format!("with{recompute} it needs {}", human_bytes(bytes));
+    }
     let settings = std::iter::once((String::new(), config.clone())).chain(smaller_models(config));
     for (setting, candidate) in settings {
-        let Some((batch, bytes)) = largest_batch(&candidate, dataset_bytes, budget) else { continue };
+        let Some((batch, bytes)) = largest_batch(backend, &candidate, dataset_bytes, budget) else {
+            continue;
+        };
         let mut flags = setting;
         if batch < config.train.batch {
             flags.push_str(&format!(" --set train.batch={batch}"));
@@ -292,7 +334,12 @@ fn smaller_models(config: &Config) -> impl Iterator<Item = (String, Config)> {
 }
 
 /// The largest batch, up to the configured one, with which a run fits into `budget` bytes, and what it needs then.
-fn largest_batch(config: &Config, dataset_bytes: u64, budget: u64) -> Option<(usize, u64)> {
+fn largest_batch<B: Backend>(
+    backend: &B,
+    config: &Config,
+    dataset_bytes: u64,
+    budget: u64,
+) -> Option<(usize, u64)> {
     let most = config.train.batch.min(LowerBound::of(config).largest_batch(budget));
     if most == 0 {
         return None;
@@ -301,8 +348,8 @@ fn largest_batch(config: &Config, dataset_bytes: u64, budget: u64) -> Option<(us
     let needed = |batch: usize| {
         let mut config = config.clone();
         config.train.batch = batch;
-        let cost = meter_run(&dit, &config, dataset_bytes).ok()?;
-        Some(cost.run_bytes).filter(|&bytes| bytes <= budget)
+        let footprint = Footprint::of(backend, &dit, &config, dataset_bytes).ok()?;
+        Some(footprint.run_bytes).filter(|&bytes| bytes <= budget)
     };
     let mut best = (1, needed(1)?);
     let mut too_many = most + 1;

@@ -59,13 +59,15 @@ fn the_seed_has_its_parameters_and_its_state() {
     let cost = train_step_cost(&preset("seed", &[])).unwrap();
     assert_eq!(cost.parameters, 5_388_802);
     // Five flat buffers with at most 16 elements of gap a parameter, and one norm.
-    assert!((5 * 4 * cost.parameters..5 * 4 * (cost.parameters + 16 * 60)).contains(&cost.state_bytes));
-    assert_eq!(cost.activations_bytes + cost.state_bytes, cost.held_bytes);
-    assert!(cost.run_bytes >= cost.held_bytes);
+    assert!(
+        (5 * 4 * cost.parameters..5 * 4 * (cost.parameters + 16 * 60)).contains(&cost.memory.state_bytes)
+    );
+    assert_eq!(cost.memory.activations_bytes + cost.memory.state_bytes, cost.memory.held_bytes);
+    assert!(cost.memory.run_bytes >= cost.memory.held_bytes);
 }
 
 fn check(config: &Config, available: u64) -> Result<()> {
-    check_fits_into(available, &train_step_cost(config)?, config)
+    check_fits_into(available, &Meter::new(), &train_step_cost(config)?, config)
 }
 
 fn advice_of(config: &Config, available: u64) -> String {
@@ -91,24 +93,25 @@ fn follow(name: &str, settings: &[&str], available: u64) -> (String, Config) {
 #[test]
 fn the_announced_memory_holds_the_data_and_its_batches() {
     let config = small(BlockKind::Seed, Position::Learned);
-    let (without, with) = (train_step_cost(&config).unwrap(), run_cost(&config, 1 << 30).unwrap());
-    assert_eq!(with.run_bytes, without.run_bytes + (1 << 30));
+    let (without, with) =
+        (train_step_cost(&config).unwrap(), run_cost(&Meter::new(), &config, 1 << 30).unwrap());
+    assert_eq!(with.memory.run_bytes, without.memory.run_bytes + (1 << 30));
     // Two batches of three images of two channels.
-    assert_eq!(with.loader_bytes, 2 * 3 * 2 * 24 * 20 * 4);
-    assert!(check_fits_into(with.run_bytes, &with, &config).is_ok());
-    assert!(check_fits_into(with.run_bytes - 1, &with, &config).is_err());
+    assert_eq!(with.memory.loader_bytes, 2 * 3 * 2 * 24 * 20 * 4);
+    assert!(check_fits_into(with.memory.run_bytes, &Meter::new(), &with, &config).is_ok());
+    assert!(check_fits_into(with.memory.run_bytes - 1, &Meter::new(), &with, &config).is_err());
 }
 
 #[test]
 fn the_advised_batch_is_the_largest_that_leaves_a_tenth_free() {
     // A model whose activations outweigh its state.
     let name = "small";
-    let everything = train_step_cost(&preset(name, &[])).unwrap().run_bytes;
+    let everything = train_step_cost(&preset(name, &[])).unwrap().memory.run_bytes;
     assert!(check(&preset(name, &[]), everything).is_ok());
     for available in [everything - 1, everything / 2] {
         let (advice, config) = follow(name, &[], available);
         assert!(advice.starts_with("with --set train.batch="), "{advice}");
-        let needed = |config: &Config| train_step_cost(config).unwrap().run_bytes;
+        let needed = |config: &Config| train_step_cost(config).unwrap().memory.run_bytes;
         let mut larger = config.clone();
         larger.train.batch += 1;
         assert!(needed(&config) <= available / 10 * 9 && needed(&larger) > available / 10 * 9);
@@ -118,7 +121,7 @@ fn the_advised_batch_is_the_largest_that_leaves_a_tenth_free() {
 #[test]
 fn when_not_even_one_sample_fits_the_model_has_to_shrink() {
     let one = train_step_cost(&preset("seed", &["train.batch=1", "sample.count=1"])).unwrap();
-    let (advice, _) = follow("seed", &["sample.count=1"], one.held_bytes / 2);
+    let (advice, _) = follow("seed", &["sample.count=1"], one.memory.held_bytes / 2);
     assert!(advice.contains("model.patch=[") || advice.contains("model.image=["), "{advice}");
     let advice = advice_of(&preset("seed", &[]), 1 << 20);
     assert!(advice.ends_with("try --preset demo"), "{advice}");
@@ -148,10 +151,13 @@ fn the_meter_and_the_cpu_agree_to_the_byte() {
         }
         let cost = train_step_cost(&config).unwrap();
         let real = cpu.memory();
-        assert_eq!(cost.held_bytes, real.held_bytes);
-        assert_eq!(cost.fresh_allocations, real.fresh_allocations);
+        assert_eq!(cost.memory.held_bytes, real.held_bytes);
+        assert_eq!(cost.memory.fresh_allocations, real.fresh_allocations);
         validate_and_sample(&cpu, &dit, &state, &config, &x0[..dit.image_len()]).unwrap();
         let checkpoint_bytes = CHECKPOINT_BUFFERS * 4 * dit.layout().len() as u64;
-        assert_eq!(cost.run_bytes - checkpoint_bytes - cost.loader_bytes, cpu.memory().held_bytes);
+        assert_eq!(
+            cost.memory.run_bytes - checkpoint_bytes - cost.memory.loader_bytes,
+            cpu.memory().held_bytes
+        );
     }
 }

@@ -75,7 +75,7 @@ impl Estimate {
         Estimate {
             parameters: cost.parameters,
             flops_step: cost.flops_step,
-            run_bytes: cost.run_bytes,
+            run_bytes: cost.memory.run_bytes,
             steps: train.steps,
             step_seconds,
             run_seconds,
@@ -117,9 +117,9 @@ fn memory_rate<B: Backend>(backend: &B, len: usize) -> Result<f64> {
 /// Rate of `y = x w^T + b`.
 fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<f64> {
     let MatmulDims { rows, columns, inner } = dims;
-    let zeros = |len| zeros(backend, len);
-    let (x, w, bias) = (zeros(rows * inner)?, zeros(columns * inner)?, zeros(columns)?);
-    let mut y = zeros(rows * columns)?;
+    let activations = |len| zeroed(backend, backend.alloc_activation(len)?);
+    let (x, mut y) = (activations(rows * inner)?, activations(rows * columns)?);
+    let (w, bias) = (zeroed(backend, backend.alloc_weights(columns * inner)?)?, zeros(backend, columns)?);
     let flops = 2.0 * rows as f64 * columns as f64 * inner as f64;
     Ok(rate(flops, || {
         backend.matmul_forward(
@@ -139,9 +139,9 @@ fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<f64> {
 fn attention_rate<B: Backend>(backend: &B, dims: AttentionDims) -> Result<f64> {
     let len = dims.batch * dims.tokens * dims.dim();
     let rows = dims.batch * dims.heads * dims.tokens;
-    let zeros = |len| zeros(backend, len);
-    let (qkv, mut dqkv, dout) = (zeros(3 * len)?, zeros(3 * len)?, zeros(len)?);
-    let (mut out, mut lse) = (zeros(len)?, zeros(rows)?);
+    let activations = |len| zeroed(backend, backend.alloc_activation(len)?);
+    let (qkv, mut dqkv, dout) = (activations(3 * len)?, activations(3 * len)?, activations(len)?);
+    let (mut out, mut lse) = (activations(len)?, zeros(backend, rows)?);
     let flops = 14.0 * dims.tokens as f64 * len as f64;
     Ok(rate(flops, || {
         let qkv = B::view(&qkv, 0..3 * len);
@@ -159,7 +159,11 @@ fn attention_rate<B: Backend>(backend: &B, dims: AttentionDims) -> Result<f64> {
 }
 
 fn zeros<B: Backend>(backend: &B, len: usize) -> Result<B::Buf> {
-    let mut buf = backend.alloc(len)?;
+    zeroed(backend, backend.alloc(len)?)
+}
+
+fn zeroed<B: Backend>(backend: &B, mut buf: B::Buf) -> Result<B::Buf> {
+    let len = B::len(&buf);
     backend.fill(B::view_mut(&mut buf, 0..len), 0.0);
     Ok(buf)
 }

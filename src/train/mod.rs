@@ -5,7 +5,6 @@ pub mod cost;
 pub mod estimate;
 pub mod journal;
 pub mod log;
-pub mod memory;
 pub mod optimizer;
 pub mod parity;
 pub mod run;

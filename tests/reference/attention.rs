@@ -41,6 +41,11 @@ fn softmax<F: Real>(row: &[F]) -> (Vec<F>, F) {
 
 /// out and lse
 pub fn forward<F: Real>(qkv: &[F], dims: AttentionDims) -> (Vec<F>, Vec<F>) {
+    forward_rounded(qkv, dims, |x| x)
+}
+
+/// The same with what is an operand of a product, and what is written, rounded.
+pub fn forward_rounded<F: Real>(qkv: &[F], dims: AttentionDims, round: impl Fn(F) -> F) -> (Vec<F>, Vec<F>) {
     let mut out = vec![F::zero(); dims.batch * dims.tokens * dims.dim()];
     let mut lse = Vec::new();
     for b in 0..dims.batch {
@@ -51,36 +56,47 @@ pub fn forward<F: Real>(qkv: &[F], dims: AttentionDims) -> (Vec<F>, Vec<F>) {
                 lse.push(log_sum);
                 for (j, &p) in p.iter().enumerate() {
                     for d in 0..dims.head_dim {
-                        out[plain(dims, b, i, h, d)] += p * qkv[packed(dims, b, j, 2, h, d)];
+                        out[plain(dims, b, i, h, d)] += round(p) * qkv[packed(dims, b, j, 2, h, d)];
                     }
                 }
             }
         }
     }
-    (out, lse)
+    (out.into_iter().map(round).collect(), lse)
 }
 
 /// dqkv, by the chain rule on the whole matrices.
 pub fn backward<F: Real>(dout: &[F], qkv: &[F], dims: AttentionDims) -> Vec<F> {
+    backward_rounded(dout, qkv, dims, |x| x)
+}
+
+/// The same with what is an operand of a product, and what is written, rounded.
+pub fn backward_rounded<F: Real>(
+    dout: &[F],
+    qkv: &[F],
+    dims: AttentionDims,
+    round: impl Fn(F) -> F,
+) -> Vec<F> {
     let scale = F::from_f64(1.0) / F::count(dims.head_dim).map(f64::sqrt);
     let mut dqkv = vec![F::zero(); qkv.len()];
+    let (out, _) = forward_rounded(qkv, dims, &round);
     for b in 0..dims.batch {
         for h in 0..dims.heads {
             let scores = scores(qkv, b, h, dims);
             for (i, row) in scores.chunks(dims.tokens).enumerate() {
                 let (p, _) = softmax(row);
                 let mut dp = vec![F::zero(); dims.tokens];
-                let mut mean = F::zero();
-                for j in 0..dims.tokens {
-                    for d in 0..dims.head_dim {
-                        let g = dout[plain(dims, b, i, h, d)];
-                        dp[j] += g * qkv[packed(dims, b, j, 2, h, d)];
-                        dqkv[packed(dims, b, j, 2, h, d)] += p[j] * g;
+                let mut delta = F::zero();
+                for d in 0..dims.head_dim {
+                    let at = plain(dims, b, i, h, d);
+                    delta += dout[at] * out[at];
+                    for j in 0..dims.tokens {
+                        dp[j] += dout[at] * qkv[packed(dims, b, j, 2, h, d)];
+                        dqkv[packed(dims, b, j, 2, h, d)] += round(p[j]) * dout[at];
                     }
-                    mean += p[j] * dp[j];
                 }
                 for j in 0..dims.tokens {
-                    let ds = p[j] * (dp[j] - mean) * scale;
+                    let ds = round(p[j] * (dp[j] - delta)) * scale;
                     for d in 0..dims.head_dim {
                         let (q, k) = (packed(dims, b, i, 0, h, d), packed(dims, b, j, 1, h, d));
                         dqkv[q] += ds * qkv[k];
@@ -90,5 +106,5 @@ pub fn backward<F: Real>(dout: &[F], qkv: &[F], dims: AttentionDims) -> Vec<F> {
             }
         }
     }
-    dqkv
+    dqkv.into_iter().map(round).collect()
 }

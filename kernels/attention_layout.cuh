@@ -1,0 +1,64 @@
+// What both sets of attention kernels share: where a head lies, and how a kernel takes its arguments.
+#pragma once
+
+#include "common.cuh"
+
+constexpr unsigned ATTENTION_THREADS = 128;
+constexpr unsigned ATTENTION_WARPS = ATTENTION_THREADS / WARP;
+
+constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float LN_2 = 0.6931471805599453f;
+
+// A running maximum is raised only when it falls behind by more than this many powers of two: the sums stay exact (any offset
+// gives the same softmax), 2^8 is far from overflow, and sums are almost never scaled again.
+constexpr float MAXIMUM_SLACK = 8.0f;
+
+struct AttentionShape {
+    unsigned tokens, heads, head_dim;
+    bool aligned; // rows begin at multiples of 16 bytes, and head_dim is a multiple of 16 bytes
+};
+
+// Hides from the compiler what it knows of a number: what depends on it is computed again, not kept in registers meanwhile.
+__device__ __forceinline__ unsigned forgotten(unsigned x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
+__device__ __forceinline__ void forget(AttentionShape& shape) {
+    shape.tokens = forgotten(shape.tokens);
+    shape.heads = forgotten(shape.heads);
+    shape.head_dim = forgotten(shape.head_dim);
+}
+
+// The rows of one head of one sample: row i begins at data + i * stride.
+template <class T> struct HeadRows {
+    T* data;
+    unsigned stride;
+
+    __device__ __forceinline__ T* row(unsigned i) const { return data + size_t(i) * stride; }
+};
+
+// This block's head of part q = 0, k = 1 or v = 2 of qkv [batch, tokens, 3, heads, head_dim].
+template <class T> __device__ __forceinline__ HeadRows<T> packed_head(T* qkv, unsigned part, const AttentionShape& shape) {
+    unsigned width = shape.heads * shape.head_dim;
+    size_t sample = size_t(blockIdx.z) * shape.tokens * 3 * width;
+    return {qkv + sample + part * width + blockIdx.y * shape.head_dim, 3 * width};
+}
+
+// This block's head of x [batch, tokens, heads, head_dim].
+template <class T> __device__ __forceinline__ HeadRows<T> plain_head(T* x, const AttentionShape& shape) {
+    unsigned width = shape.heads * shape.head_dim;
+    return {x + size_t(blockIdx.z) * shape.tokens * width + blockIdx.y * shape.head_dim, width};
+}
+
+// This block's head of x [batch, heads, tokens].
+template <class T> __device__ __forceinline__ T* head_statistics(T* x, const AttentionShape& shape) {
+    return x + (size_t(blockIdx.z) * shape.heads + blockIdx.y) * shape.tokens;
+}
+
+// 2^x, flushing what is too small to matter beside the largest term, which is 2^-8 at least.
+__device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}

@@ -1,0 +1,53 @@
+// sets: f32 bf16
+//
+// The sinusoidal step embedding, and rows of a table by index. All of it is small: a few rows a sample.
+//
+//   step    out[b] = concat(sin(t f), cos(t f)), f_i = max_period^(-i / half)
+//   lookup  forward out[r, :] = table[indices[r], :]; backward dtable[indices[r], :] += dout[r, :], in the order of r
+//
+// Layout: t [batch], out [batch, 2 half]; table [.., dim], out and dout [count, dim]. Nothing is saved.
+//
+// Parallelism: a thread an element; backward, a block has the table row of the first r that names it, and adds all the others.
+
+#include "common.cuh"
+
+constexpr unsigned THREADS = 256;
+// Backward, of which there is a block an index.
+constexpr unsigned ROW_THREADS = 128;
+
+// The angle reaches 1000 and more, where an f32 has four decimals left: it is computed in f64, as half turns, and only what is
+// left of them after whole turns is rounded. sinpi and cospi need no table for large arguments.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    embed_step(float* out, const float* t, unsigned batch, unsigned half, float max_period) {
+    size_t number = size_t(blockIdx.x) * THREADS + threadIdx.x;
+    size_t b = number / half, i = number % half;
+    if (b >= batch) return;
+    constexpr double HALF_TURNS = 0.31830988618379067; // 1 / pi
+    double frequency = exp2(-log2(double(max_period)) * double(i) / double(half));
+    double half_turns = double(t[b]) * frequency * HALF_TURNS;
+    float rest = float(half_turns - 2.0 * rint(0.5 * half_turns));
+    out[b * 2 * half + i] = sinpif(rest);
+    out[b * 2 * half + half + i] = cospif(rest);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    embed_lookup_forward(Element* out, const float* table, const unsigned* indices, unsigned count, unsigned dim) {
+    size_t number = size_t(blockIdx.x) * THREADS + threadIdx.x;
+    if (number >= size_t(count) * dim) return;
+    store(&out[number], table[size_t(indices[number / dim]) * dim + number % dim]);
+}
+
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    embed_lookup_backward(float* dtable, const Element* dout, const unsigned* indices, unsigned count, unsigned dim) {
+    unsigned first = blockIdx.x, index = indices[first];
+    bool named_before = false;
+    for (unsigned r = threadIdx.x; r < first; r += ROW_THREADS) named_before |= indices[r] == index;
+    if (__syncthreads_or(named_before)) return;
+    for (unsigned column = threadIdx.x; column < dim; column += ROW_THREADS) {
+        float sum = dtable[size_t(index) * dim + column];
+        for (unsigned r = first; r < count; r++) {
+            if (indices[r] == index) sum += load(&dout[size_t(r) * dim + column]);
+        }
+        dtable[size_t(index) * dim + column] = sum;
+    }
+}
