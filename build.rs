@@ -6,6 +6,7 @@
 //!
 //! A first line `// sets: f32 bf16` in a .cu names the element types of activations that it is compiled for.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -100,7 +101,9 @@ fn units() -> Outcome<Vec<Unit>> {
             hash.update(FLAGS.join(" "));
             hash.update(set.name);
             hash.update(&source);
-            headers.iter().for_each(|(_, text)| hash.update(text));
+            for header in included(&source, &headers) {
+                hash.update(&headers[header].1);
+            }
             let digest: String = hash.finalize().iter().fold(String::new(), |mut text, byte| {
                 let _ = write!(text, "{byte:02x}");
                 text
@@ -111,6 +114,22 @@ fn units() -> Outcome<Vec<Unit>> {
         }
     }
     Ok(units)
+}
+
+/// The headers of `kernels/` that a source includes, directly or not: their places in `headers`, in order.
+fn included(source: &str, headers: &[(PathBuf, String)]) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut texts = vec![source];
+    while let Some(text) = texts.pop() {
+        for name in text.lines().filter_map(|line| line.strip_prefix("#include \"")?.strip_suffix('"')) {
+            let place =
+                headers.iter().position(|(path, _)| path.file_name().is_some_and(|file| file == name));
+            if let Some(place) = place.filter(|&place| found.insert(place)) {
+                texts.push(&headers[place].1);
+            }
+        }
+    }
+    found
 }
 
 /// Files of `kernels/` with this extension, by name. Line ends are those of Unix, whatever the checkout made of them.

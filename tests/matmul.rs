@@ -208,7 +208,8 @@ fn check_residual<B: Backend>(backend: &B, size: (usize, usize, usize)) {
         let sample = i / dims.columns / tokens;
         modulation[(sample * slot.count + slot.index) * dims.columns + i % dims.columns]
     };
-    let (want_h, _) = reference::forward(&wide(&x), &wide(&w), Some(&wide(&bias)), Activation::Identity, dims);
+    let (want_h, _) =
+        reference::forward(&wide(&x), &wide(&w), Some(&wide(&bias)), Activation::Identity, dims);
     let (naive_h, _) = reference::forward(&x, &w, Some(&bias), Activation::Identity, dims);
 
     let (x, w) = (upload_activation(backend, &x), upload_weights(backend, &w));
@@ -218,8 +219,7 @@ fn check_residual<B: Backend>(backend: &B, size: (usize, usize, usize)) {
         let factor = |i: usize| if gated { gate(i) } else { 1.0 };
         let (all_h, with) = (want_h.iter().enumerate(), |i: usize| f64::from(residual[i]));
         let want: Vec<f64> = all_h.map(|(i, h)| with(i) + f64::from(factor(i)) * h).collect();
-        let naive: Vec<f32> =
-            naive_h.iter().enumerate().map(|(i, h)| residual[i] + factor(i) * h).collect();
+        let naive: Vec<f32> = naive_h.iter().enumerate().map(|(i, h)| residual[i] + factor(i) * h).collect();
         let mut y = poisoned_activation(backend, want.len());
         let mut h = poisoned_activation(backend, want.len());
         let gate = gated.then(|| Gate { modulation: all::<B>(&modulation), slot, tokens });

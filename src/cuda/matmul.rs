@@ -51,7 +51,8 @@ impl Variant {
 /// Whether rows of these lengths, in these arrays, can be moved in packs.
 pub fn packs_fit(element: Element, lengths: &[usize], arrays: &[Arg]) -> bool {
     let pack = PACK_BYTES / element.bytes();
-    let fits = |array: &Arg| !matches!(array, Arg::Wide(address) if !address.is_multiple_of(PACK_BYTES as u64));
+    let fits =
+        |array: &Arg| !matches!(array, Arg::Wide(address) if !address.is_multiple_of(PACK_BYTES as u64));
     lengths.iter().all(|length| length.is_multiple_of(pack)) && arrays.iter().all(fits)
 }
 
@@ -230,7 +231,12 @@ impl Split {
 
     /// The workspace, to be kept until the launch is on the stream, and the arguments `partial`, `counters`, `splits`;
     /// `partial_len` is that of a tile, `more` is how many counters the kernel needs beside those of the tiles.
-    pub fn arguments(self, cuda: &Cuda, partial_len: usize, more: usize) -> Option<(Option<Buffer>, [Arg; 3])> {
+    pub fn arguments(
+        self,
+        cuda: &Cuda,
+        partial_len: usize,
+        more: usize,
+    ) -> Option<(Option<Buffer>, [Arg; 3])> {
         let (mut workspace, mut partial, mut counters) = (None, Arg::Wide(0), more);
         if self.splits > 1 {
             let buffer = cuda.workspace(self.blocks().saturating_mul(partial_len))?;
