@@ -31,10 +31,10 @@ const SIZES: [(usize, usize, usize); 12] = [
 ];
 
 /// Sizes that packs of 16 bytes divide, for both elements of activations: what the kernels of a GPU are made for.
-const ALIGNED_SIZES: [(usize, usize, usize); 5] =
-    [(1, 8, 16), (33, 72, 40), (129, 64, 128), (300, 136, 96), (2_500, 72, 24)];
+const ALIGNED_SIZES: [(usize, usize, usize); 6] =
+    [(1, 8, 16), (33, 72, 40), (129, 64, 128), (300, 136, 96), (16, 72, 1_200), (2_500, 72, 24)];
 /// A result with more tiles than a GPU has multiprocessors, and a weight whose gradient is shared by more blocks than that.
-const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (3_100, 264, 264)];
+const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (1_700, 264, 264)];
 
 fn dims((rows, columns, inner): (usize, usize, usize)) -> MatmulDims {
     MatmulDims { rows, columns, inner }
@@ -208,7 +208,8 @@ fn check_residual<B: Backend>(backend: &B, size: (usize, usize, usize)) {
         let sample = i / dims.columns / tokens;
         modulation[(sample * slot.count + slot.index) * dims.columns + i % dims.columns]
     };
-    let (want_h, _) = reference::forward(&wide(&x), &wide(&w), Some(&wide(&bias)), Activation::Identity, dims);
+    let (want_h, _) =
+        reference::forward(&wide(&x), &wide(&w), Some(&wide(&bias)), Activation::Identity, dims);
     let (naive_h, _) = reference::forward(&x, &w, Some(&bias), Activation::Identity, dims);
 
     let (x, w) = (upload_activation(backend, &x), upload_weights(backend, &w));
@@ -218,8 +219,7 @@ fn check_residual<B: Backend>(backend: &B, size: (usize, usize, usize)) {
         let factor = |i: usize| if gated { gate(i) } else { 1.0 };
         let (all_h, with) = (want_h.iter().enumerate(), |i: usize| f64::from(residual[i]));
         let want: Vec<f64> = all_h.map(|(i, h)| with(i) + f64::from(factor(i)) * h).collect();
-        let naive: Vec<f32> =
-            naive_h.iter().enumerate().map(|(i, h)| residual[i] + factor(i) * h).collect();
+        let naive: Vec<f32> = naive_h.iter().enumerate().map(|(i, h)| residual[i] + factor(i) * h).collect();
         let mut y = poisoned_activation(backend, want.len());
         let mut h = poisoned_activation(backend, want.len());
         let gate = gated.then(|| Gate { modulation: all::<B>(&modulation), slot, tokens });

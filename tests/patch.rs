@@ -102,7 +102,12 @@ fn check_added_rows<B: Backend>(backend: &B, case: Case) {
     let bias = wide(&with.embed_bias);
     let want = reference::embed_forward(&wide(&with.image), &wide(&with.weight), &bias, dims);
     let naive = reference::embed_forward(&with.image, &with.weight, &with.embed_bias, dims);
-    for rows in [[None, None], [Some(&position[..]), None], [None, Some(&sample[..])], [Some(&position[..]), Some(&sample[..])]] {
+    for rows in [
+        [None, None],
+        [Some(&position[..]), None],
+        [None, Some(&sample[..])],
+        [Some(&position[..]), Some(&sample[..])],
+    ] {
         let added = |i: usize| {
             let position = rows[0].map_or(0.0, |position| position[i % row_len]);
             let sample = rows[1].map_or(0.0, |sample| sample[i / row_len * dims.dim + i % dims.dim]);
@@ -201,7 +206,8 @@ fn check<B: Backend>(backend: &B, case: Case) {
     assert_close(&format!("dtokens {case:?}"), &dtokens, &want_tokens, &rounded(backend, &naive_tokens));
     let (dimage, dtokens) = backward_inputs(backend, Some(&with), &with, dims);
     assert_close_added(&format!("dimage += {case:?}"), &dimage, &with.image, &want_image, &naive_image);
-    let naive: Vec<f32> = naive_tokens.iter().zip(&with.tokens).map(|(naive, before)| naive + before).collect();
+    let naive: Vec<f32> =
+        naive_tokens.iter().zip(&with.tokens).map(|(naive, before)| naive + before).collect();
     let want: Vec<f64> = want_tokens.iter().zip(&tokens).map(|(want, before)| want + before).collect();
     assert_close(&format!("dtokens += {case:?}"), &dtokens, &want, &rounded(backend, &naive));
 

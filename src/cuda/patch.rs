@@ -17,8 +17,9 @@ fn launch(cuda: &Cuda, name: &str, element: Element, blocks: usize, arguments: &
     let aligned = dims.patch_width.is_multiple_of(PACK_PIXELS)
         && packs_fit(element, &[dims.dim, dims.patch_len()], arguments);
     let name = if aligned { name.to_string() } else { format!("{name}_unaligned") };
-    let sizes = [dims.batch, dims.channels, dims.height, dims.width, dims.patch_height, dims.patch_width, dims.dim]
-        .map(|size| cuda.word(size));
+    let sizes =
+        [dims.batch, dims.channels, dims.height, dims.width, dims.patch_height, dims.patch_width, dims.dim]
+            .map(|size| cuda.word(size));
     // Rows of tokens are counted in 32 bits, too.
     cuda.word(dims.batch.saturating_mul(dims.tokens()));
     cuda.launch(element, &name, [blocks, 1, 1], &[arguments, &sizes].concat());
