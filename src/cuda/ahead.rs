@@ -35,7 +35,8 @@ impl Ahead {
     pub fn begin(&mut self, driver: &Driver, pool: &Pool, host: &[f32]) -> Result<()> {
         let turn = self.turn;
         self.turn = 1 - turn;
-        if self.slots[turn].as_ref().is_none_or(|slot| slot.device.len() != host.len()) {
+        let fresh = self.slots[turn].as_ref().is_none_or(|slot| slot.device.len() != host.len());
+        if fresh {
             let device = pool.take(host.len(), Element::F32, false)?;
             self.slots[turn] = Some(Slot { pinned: None, device, copied: None });
         }
@@ -54,7 +55,9 @@ impl Ahead {
         pinned.bytes_mut().copy_from_slice(&encode(host, Element::F32));
         let now = driver.event()?;
         let device = slot.device.view(0..host.len());
-        let copied = driver.copy_ahead(device.address, pinned, device.bytes(), self.before.as_ref())?;
+        // A buffer fresh from the pool may have been anything to the kernels before.
+        let after = if fresh { Some(&now) } else { self.before.as_ref() };
+        let copied = driver.copy_ahead(device.address, pinned, device.bytes(), after)?;
         driver.wait_on_stream(&copied)?;
         slot.copied = Some(copied);
         self.before = Some(now);
