@@ -1,8 +1,8 @@
 // sets: f32 bf16
 //
 // Patch embedding (strided convolution) and de-embedding (transposed convolution), kernel = stride = patch. All are products
-// between tokens and patches on the core of gemm.cuh; nothing of the size of im2col is made: patches are read from the image, and
-// written to it, in place.
+// between tokens and patches on the core of gemm.cuh; nothing of the size of im2col is made: patches are read from the image,
+// and written to it, in place.
 //
 //   gather     tokens = patches(image) weight^T       patch_embed_forward, patch_deembed_backward_input
 //   scatter    patches(image) = tokens weight         patch_deembed_forward, patch_embed_backward_input
@@ -22,7 +22,6 @@
 constexpr unsigned TILE = 64, BLOCK = THREADS_OF<TILE>;
 
 HOST_CONSTANT(patch_tile, TILE);
-HOST_CONSTANT(patch_step, STEP);
 HOST_CONSTANT(patch_split_group, SPLIT_GROUP);
 HOST_CONSTANT(patch_partial, PARTIAL_LEN<TILE>);
 
@@ -79,16 +78,19 @@ template <bool ALIGNED> struct Patches {
         return column;
     }
     __device__ __forceinline__ void fetch(Pack<Element>& chunk, Row row, const Column& column) const {
+        float run[CHUNK];
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
+        for (unsigned i = 0; i < CHUNK; i += PIECE<ALIGNED>) {
+            const float* piece = row + column.offset[i / PIECE<ALIGNED>];
             if constexpr (ALIGNED) {
-                const Pack<float> piece = load_pack(row + column.offset[i]);
+                const Pack<float> pack = load_pack(piece);
 #pragma unroll
-                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) store(&chunk.element[i * PIECE<ALIGNED> + j], piece.element[j]);
+                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) run[i + j] = pack.element[j];
             } else {
-                store(&chunk.element[i], i < column.count ? row[column.offset[i]] : 0.0f);
+                run[i] = i < column.count ? *piece : 0.0f;
             }
         }
+        chunk = round_to_pack(run, chunk.element);
     }
 };
 
@@ -98,6 +100,7 @@ template <bool ALIGNED> using Gather = Product<Patches<ALIGNED>, true, Matrix<El
 
 // tokens = product + bias + position[token] + rows[sample]
 template <bool ALIGNED> struct Embedded {
+    static constexpr unsigned RUN = CHUNK;
     Element* tokens;
     const float *bias, *position, *sample_rows;
     unsigned tokens_a_sample, dim;
@@ -170,36 +173,35 @@ template <bool ALIGNED> using Scatter = Product<Matrix<Element, ALIGNED>, true, 
 
 // image = or += product + bias[channel], each element in its place
 template <bool ALIGNED> struct Placed {
+    static constexpr unsigned RUN = Pack<float>::COUNT, PARTS = RUN / PIECE<ALIGNED>;
     float* image;
     const float* bias; // or null
     Shape shape;
     bool add;
     unsigned count = 0;
-    unsigned offset[PIECES<ALIGNED>] = {};
-    float piece_bias[PIECES<ALIGNED>] = {};
+    unsigned offset[PARTS] = {};
+    float part_bias[PARTS] = {};
 
     __device__ __forceinline__ void start(unsigned first, unsigned elements) {
         count = elements;
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
+        for (unsigned i = 0; i < PARTS; i++) {
             const unsigned element = first + i * PIECE<ALIGNED>;
             offset[i] = shape.element_offset(element);
-            if (bias && i * PIECE<ALIGNED> < count) piece_bias[i] = bias[element / shape.area];
+            if (bias && i < count) part_bias[i] = bias[element / shape.area];
         }
     }
-    __device__ __forceinline__ void finish(unsigned row, float (&run)[CHUNK]) {
+    __device__ __forceinline__ void finish(unsigned row, float (&run)[RUN]) {
         float* patch = image + shape.token_offset(row);
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
-            float* to = patch + offset[i];
-            if constexpr (ALIGNED) {
-                Pack<float> piece = add ? load_pack(to) : Pack<float>();
+        for (unsigned i = 0; i < RUN; i++) run[i] += part_bias[i / PIECE<ALIGNED>];
+        if constexpr (ALIGNED) {
+            if (add) add_to_run<true>(run, patch + offset[0], RUN);
+            store_run<true>(patch + offset[0], run, RUN);
+        } else {
 #pragma unroll
-                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) piece.element[j] += run[i * PIECE<ALIGNED> + j] + piece_bias[i];
-                store_pack(to, piece);
-            } else if (i < count) {
-                *to = run[i] + piece_bias[i] + (add ? *to : 0.0f);
-            }
+            for (unsigned i = 0; i < RUN; i++)
+                if (i < count) patch[offset[i]] = run[i] + (add ? patch[offset[i]] : 0.0f);
         }
     }
 };
@@ -208,8 +210,8 @@ template <bool ALIGNED>
 __device__ __forceinline__ void scatter(float* image, bool add, const Element* tokens, const Element* weight, const float* bias,
                                         const Shape& shape, unsigned dim) {
     Placed<ALIGNED> epilogue{image, bias, shape, add};
-    Scatter<ALIGNED>::whole({tokens, shape.rows(), dim}, {weight, dim, shape.patch_len}, epilogue, shape.rows(), shape.patch_len,
-                            dim);
+    Scatter<ALIGNED>::whole({tokens, shape.rows(), dim}, {weight, dim, shape.patch_len}, epilogue, shape.rows(),
+                            shape.patch_len, dim);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
@@ -266,9 +268,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     patch_embed_backward_weight_unaligned(float* dweight, float* dbias, const Element* dtokens, const float* image,
-                                          float* partial, unsigned* counters, unsigned splits, unsigned batch, unsigned channels,
-                                          unsigned height, unsigned width, unsigned patch_height, unsigned patch_width,
-                                          unsigned dim) {
+                                          float* partial, unsigned* counters, unsigned splits, unsigned batch,
+                                          unsigned channels, unsigned height, unsigned width, unsigned patch_height,
+                                          unsigned patch_width, unsigned dim) {
     const Shape shape(batch, channels, height, width, patch_height, patch_width);
     embed_backward_weight<false>(dweight, dbias, dtokens, image, {partial, counters, splits}, shape, dim);
 }
@@ -285,9 +287,9 @@ __device__ __forceinline__ void add_by_channel(float* dbias, const float* elemen
 }
 
 template <bool ALIGNED>
-__device__ __forceinline__ void deembed_backward_weight(float* dweight, float* dbias, const float* dimage, const Element* tokens,
-                                                        float* element_sums, const Split& split, const Shape& shape,
-                                                        unsigned dim) {
+__device__ __forceinline__ void deembed_backward_weight(float* dweight, float* dbias, const float* dimage,
+                                                        const Element* tokens, float* element_sums, const Split& split,
+                                                        const Shape& shape, unsigned dim) {
     Plain<ALIGNED, float> epilogue{dweight, shape.patch_len, true};
     const bool finished = Weight<ALIGNED>::template part<SUMS_OF_B>({tokens, shape.rows(), dim}, {dimage, shape}, epilogue,
                                                                     element_sums, split, dim, shape.patch_len, shape.rows());

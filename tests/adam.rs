@@ -220,7 +220,7 @@ fn copies_in_bf16_follow_the_weights() {
             device.download(&mut copy, all::<Cuda>(buf).half_copy().expect("parameters have a copy"));
             let want: Vec<f32> =
                 download(&device, buf).into_iter().map(|x| half::bf16::from_f32(x).to_f32()).collect();
-            assert_eq!(copy, want, "{len}");
+            assert!(copy == want, "{len}");
         }
     }
     cuda::assert_clean(&device);

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::contract::Contracts;
@@ -12,6 +13,10 @@ use crate::error::{Error, Result};
 
 /// (family, set, PTX); sets are named by element and oldest architecture.
 const EMBEDDED: &[(&str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Names a folder with PTX to use in place of the embedded one, for work on kernels: a change is tried without building the
+/// program anew (`scripts/kernel-mutants` does so).
+const OTHER_PTX: &str = "DIT_PTX_DIR";
 
 /// The oldest compute capability that has kernels.
 pub const OLDEST_CAPABILITY: u32 = 75;
@@ -74,12 +79,20 @@ impl Kernels {
             Element::F32 if self.capability >= OLDEST_BF16_CAPABILITY => "f32_80",
             Element::F32 => "f32_75",
         };
-        let found = EMBEDDED.iter().find(|(name, of, _)| *name == family && *of == set);
-        let (.., ptx) = found.ok_or_else(|| Error::device(format!("there are no kernels {family}.{set}")))?;
         let name = format!("{family}.{set}");
-        let module = driver.load(ptx, &name)?;
+        let ptx = match std::env::var_os(OTHER_PTX) {
+            Some(folder) => {
+                let path = PathBuf::from(folder).join(format!("{name}.ptx"));
+                std::fs::read_to_string(&path).map_err(Error::io("read", &path))?
+            }
+            None => {
+                let found = EMBEDDED.iter().find(|(name, of, _)| *name == family && *of == set);
+                found.ok_or_else(|| Error::device(format!("there are no kernels {name}")))?.2.to_string()
+            }
+        };
+        let module = driver.load(&ptx, &name)?;
         let contracts =
-            Contracts::parse(ptx).map_err(|problem| Error::device(format!("{name}: {problem}")))?;
+            Contracts::parse(&ptx).map_err(|problem| Error::device(format!("{name}: {problem}")))?;
         let mut kernels = HashMap::new();
         for (name, contract) in contracts.kernels {
             kernels.insert(name, Rc::new(driver.kernel(&module, contract)?));
