@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use dit_engine::backend::Backend;
-use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position, Recompute};
+use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position};
 use dit_engine::cpu::Cpu;
+use dit_engine::cuda::{Cuda, Options};
 use dit_engine::diffusion::noising::Levels;
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
@@ -30,6 +31,9 @@ struct Args {
     /// Steps before
     #[arg(long, default_value_t = 2)]
     warmup: u64,
+    /// cpu, or cuda for the first GPU
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -37,22 +41,41 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
-    let peak = peak::fma_flops_per_second() * rayon::current_num_threads() as f64;
+    match args.device.as_str() {
+        "cpu" => {
+            let peak = peak::fma_flops_per_second() * rayon::current_num_threads() as f64;
+            measure_all(&Cpu::new(), &args, Some(peak));
+        }
+        "cuda" => match Cuda::open(Options::default()) {
+            Ok(cuda) => measure_all(&cuda, &args, None),
+            Err(error) => {
+                eprintln!("--device cuda: {error}");
+                std::process::exit(1);
+            }
+        },
+        other => {
+            eprintln!("--device: there is no `{other}`; there are cpu and cuda");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn measure_all<B: Backend>(backend: &B, args: &Args, peak: Option<f64>) {
     for name in args.configs.split(',') {
         let Some(config) = configuration(name) else {
             eprintln!("--configs: there is no `{name}`; there are a, b, c and the presets");
             std::process::exit(2);
         };
-        measure(name, &config, &args, peak);
+        measure(backend, name, &config, args, peak);
     }
 }
 
-fn measure(name: &str, config: &Config, args: &Args, peak: f64) {
-    let backend = Cpu::new();
+/// `peak` is what the device can do in operations a second, where that is known.
+fn measure<B: Backend>(backend: &B, name: &str, config: &Config, args: &Args, peak: Option<f64>) {
     let dit = Dit::new(&config.model).expect("a configuration that fits together");
     let schedule = Schedule::new(&config.diffusion);
     let cost = train_step_cost(config).expect("a configuration that fits together");
-    let mut state = State::new(&backend, &dit.layout().initial_values(0)).expect("memory");
+    let mut state = State::new(backend, &dit.layout().initial_values(0)).expect("memory");
     let x0: Vec<f32> = (0..config.train.batch * dit.image_len()).map(|i| (i as f32 * 0.37).sin()).collect();
     let mut times_ms = Vec::new();
     let mut forward_ms = Vec::new();
@@ -64,15 +87,22 @@ fn measure(name: &str, config: &Config, args: &Args, peak: f64) {
             noise: StepInput::training_noise(0, step),
             levels: &levels,
             objective: Objective::X0,
-            recompute: Recompute::None,
+            recompute: config.train.recompute,
         };
         let start = Instant::now();
-        forward_backward(&backend, &dit, &mut state, &input, None).expect("a step");
-        state.measure_gradients(&backend);
-        state.update(&backend, adam_step(&config.train, dit.layout(), step));
+        backend
+            .run_step(&mut || {
+                forward_backward(backend, &dit, &mut state, &input, None)?;
+                state.measure_gradients(backend);
+                state.update(backend, adam_step(&config.train, dit.layout(), step));
+                Ok(())
+            })
+            .expect("a step");
+        backend.download(&mut [0.0; 2], state.norm2()); // Waits for it.
         times_ms.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
-        evaluate(&backend, &dit, &state.weights, &input).expect("a forward pass");
+        let output = evaluate(backend, &dit, &state.weights, &input).expect("a forward pass");
+        output.losses(backend);
         forward_ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let median = |times: &mut Vec<f64>| {
@@ -81,17 +111,18 @@ fn measure(name: &str, config: &Config, args: &Args, peak: f64) {
         times[times.len() / 2]
     };
     let (step, forward) = (median(&mut times_ms), median(&mut forward_ms));
-    let estimate = Estimate::measure(&backend, config, &cost).expect("memory for the measurement");
+    let estimate = Estimate::measure(backend, config, &cost).expect("memory for the measurement");
     let gflops = cost.flops_step as f64 / step / 1e6;
     let line = serde_json::json!({
         "config": name,
+        "device": backend.name(),
         "median_ms": (step * 10.0).round() / 10.0,
         "fastest_ms": (times_ms[0] * 10.0).round() / 10.0,
         "estimated_ms": (estimate.step_seconds * 1e4).round() / 10.0,
         "forward_ms": (forward * 10.0).round() / 10.0,
         "gflop_step": (cost.flops_step as f64 / 1e8).round() / 10.0,
         "gflop_per_second": gflops.round(),
-        "share_of_fma_peak": (gflops * 1e9 / peak * 1e3).round() / 1e3,
+        "share_of_fma_peak": peak.map(|peak| (gflops * 1e9 / peak * 1e3).round() / 1e3),
         "parameters": cost.parameters,
         "held_mib": backend.memory().held_bytes >> 20,
         "threads": rayon::current_num_threads(),

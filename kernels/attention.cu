@@ -17,7 +17,8 @@
 // Saved for backward: out and lse. The queries' kernel leaves (log2(e) lse, delta) [batch, heads, tokens] for the keys'.
 
 #ifdef DIT_BF16
-#include "attention_mma.cuh"
+#include "attention_mma_backward.cuh"
+#include "attention_mma_forward.cuh"
 #else
 #include "attention_simt.cuh"
 #endif
@@ -34,7 +35,7 @@ template <unsigned D> using KeysTiles = BackwardTiles<D, Rows::KEYS>;
     HOST_CONSTANT(attention_backward_keys_##D##_rows, KeysTiles<D>::ROWS);                                                   \
     HOST_CONSTANT(attention_backward_keys_##D##_shared_bytes, KeysTiles<D>::SHARED_BYTES);                                   \
                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                          \
+    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, ForwardTiles<D>::BLOCKS_PER_SM)                          \
         attention_forward_##D(Element* out, float* lse, const Element* qkv, unsigned tokens, unsigned heads,                 \
                               unsigned head_dim, unsigned aligned, float scale) {                                            \
         attention_forward<D>(out, lse, qkv, {tokens, heads, head_dim, aligned != 0}, scale);                                 \

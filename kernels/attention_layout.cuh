@@ -13,6 +13,11 @@ constexpr float LN_2 = 0.6931471805599453f;
 // gives the same softmax), 2^8 is far from overflow, and sums are almost never scaled again.
 constexpr float MAXIMUM_SLACK = 8.0f;
 
+// What the rows of a block are in backward. For dq they are queries (q and dout), and keys (k and v) stream past; for dk and dv
+// they are keys, and queries stream past. Both are: scores = first rows x first stream^T, dp = second rows x second stream^T,
+// then sums over the stream.
+enum class Rows { QUERIES, KEYS };
+
 struct AttentionShape {
     unsigned tokens, heads, head_dim;
     bool aligned; // rows begin at multiples of 16 bytes, and head_dim is a multiple of 16 bytes

@@ -201,6 +201,7 @@ __device__ __forceinline__ float row_max(float x) {
 template <unsigned D> struct ForwardTiles {
     static constexpr unsigned ROWS = 64;
     static constexpr unsigned KEYS = 32;
+    static constexpr unsigned BLOCKS_PER_SM = 2; // that the registers are to allow
     static constexpr unsigned TILE = ROWS * Tile<D>::PITCH;           // where keys or values lie, behind the queries
     static constexpr unsigned SCORES = TILE + KEYS * Tile<D>::PITCH;  // and the probabilities
     static constexpr unsigned SHARED_BYTES = (SCORES + ROWS * ScoreTile<KEYS>::PITCH) * sizeof(float);
@@ -303,10 +304,6 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
 
 // ---- backward -----------------------------------------------------------------------------------------------------------
 
-// For dq the rows are queries (q and dout) and the stream is keys (k and v); for dk and dv the rows are keys and the stream
-// is queries. So both are: scores = first rows x first stream^T, dp = second rows x second stream^T, then sums over the stream.
-enum class Rows { QUERIES, KEYS };
-
 // Fits the 64 KiB that a block may have on every device.
 template <unsigned D, Rows> struct BackwardTiles {
     static constexpr unsigned ROWS = D <= 64 ? 64 : 32;
@@ -342,26 +339,66 @@ __device__ __forceinline__ void score_gradient(float& score, float& dp, float2 q
     dp = score * (dp - query.y);
 }
 
+// What a thread holds of its rows.
+template <unsigned D, Rows SIDE> struct BackwardRows {
+    using Tiles = BackwardTiles<D, SIDE>;
+    static constexpr unsigned ROWS = Tiles::ROWS / ROW_STEP, COLUMNS = Tiles::STREAM / ROW_LANES;
+    static constexpr bool KEYS = SIDE == Rows::KEYS;
+
+    float2 statistics[ROWS]; // of rows that are queries
+    float by_ds[ROWS][Tile<D>::COLUMNS] = {}, by_p[ROWS][Tile<D>::COLUMNS] = {};
+
+    // Takes in the stream's tiles; of keys, the first `keys` exist.
+    __device__ __forceinline__ void step(float* shared, float scale_log2, unsigned keys) {
+        float scores[ROWS][COLUMNS], dp[ROWS][COLUMNS];
+        multiply_rows<D>(scores, shared, shared + Tiles::STREAM_FIRST);
+        multiply_rows<D>(dp, shared + Tiles::ROWS_SECOND, shared + Tiles::STREAM_SECOND);
+        // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
+        if (!KEYS && keys < Tiles::STREAM) mask_keys(scores, keys);
+        auto queries = reinterpret_cast<const float2*>(shared + Tiles::STATISTICS);
+#pragma unroll
+        for (unsigned j = 0; j < COLUMNS; j++)
+#pragma unroll
+            for (unsigned i = 0; i < ROWS; i++) {
+                float2 query = KEYS ? queries[lane_x() + j * ROW_LANES] : statistics[i];
+                score_gradient(scores[i][j], dp[i][j], query, scale_log2);
+            }
+        if (KEYS) {
+            put_scores<Tiles::STREAM>(shared + Tiles::SCORES, scores);
+            multiply_columns<D, Tiles::STREAM>(by_p, shared + Tiles::SCORES, shared + Tiles::STREAM_SECOND);
+        }
+        put_scores<Tiles::STREAM>(shared + Tiles::SCORES, dp);
+        multiply_columns<D, Tiles::STREAM>(by_ds, shared + Tiles::SCORES, shared + Tiles::STREAM_FIRST);
+    }
+
+    __device__ __forceinline__ void write(Element* dqkv, unsigned first_row, float scale, const AttentionShape& shape) const {
+        float scales[ROWS], ones[ROWS];
+#pragma unroll
+        for (unsigned i = 0; i < ROWS; i++) {
+            scales[i] = scale;
+            ones[i] = 1.0f;
+        }
+        write_rows<D>(packed_head(dqkv, KEYS ? 1 : 0, shape), first_row, by_ds, scales, shape);
+        if (KEYS) write_rows<D>(packed_head(dqkv, 2, shape), first_row, by_p, ones, shape);
+    }
+};
+
 // dq, or dk and dv. `saved` is written where the rows are queries and read where they are keys: the queries come first.
 template <unsigned D, Rows SIDE>
 __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved, const Element* dout, const Element* out,
                                                    const float* lse, const Element* qkv, AttentionShape shape, float scale) {
     using Tiles = BackwardTiles<D, SIDE>;
-    constexpr unsigned ROWS = Tiles::ROWS / ROW_STEP, COLUMNS = Tiles::STREAM / ROW_LANES;
     constexpr bool KEYS = SIDE == Rows::KEYS;
     extern __shared__ __align__(128) float shared[];
-    float *first_tile = shared + Tiles::STREAM_FIRST, *second_tile = shared + Tiles::STREAM_SECOND;
-    float2* column_statistics = reinterpret_cast<float2*>(shared + Tiles::STATISTICS);
     unsigned first_row = blockIdx.x * Tiles::ROWS;
     saved = head_statistics(saved, shape);
     auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
     auto gradients = plain_head(dout, shape);
-    auto first_stream = KEYS ? queries : keys, second_stream = KEYS ? gradients : values;
     Fetched<D, Tiles::STREAM> first_next, second_next;
     float2 next_statistics = {};
     auto fetch = [&](unsigned first) {
-        first_next.fetch(first_stream, first, shape);
-        second_next.fetch(second_stream, first, shape);
+        first_next.fetch(KEYS ? queries : keys, first, shape);
+        second_next.fetch(KEYS ? gradients : values, first, shape);
         unsigned query = first + threadIdx.x;
         if (KEYS && threadIdx.x < Tiles::STREAM) next_statistics = query < shape.tokens ? saved[query] : float2{};
     };
@@ -369,48 +406,21 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     fetch(0);
     fetch_tile<D, Tiles::ROWS>(shared, KEYS ? keys : queries, first_row, shape);
     fetch_tile<D, Tiles::ROWS>(shared + Tiles::ROWS_SECOND, KEYS ? values : gradients, first_row, shape);
-    float2 statistics[ROWS];
+    BackwardRows<D, SIDE> rows;
     if (!KEYS) {
         auto outs = plain_head(out, shape);
-        row_statistics(statistics, saved, head_statistics(lse, shape), gradients, outs, first_row, shape);
+        row_statistics(rows.statistics, saved, head_statistics(lse, shape), gradients, outs, first_row, shape);
     }
-
-    float scale_log2 = scale * LOG2_E;
-    float by_ds[ROWS][Tile<D>::COLUMNS] = {}, by_p[ROWS][Tile<D>::COLUMNS] = {};
     for (unsigned first = 0; first < shape.tokens; first += Tiles::STREAM) {
         __syncthreads(); // the tiles may still be read
-        first_next.put(first_tile);
-        second_next.put(second_tile);
-        if (KEYS && threadIdx.x < Tiles::STREAM) column_statistics[threadIdx.x] = next_statistics;
+        first_next.put(shared + Tiles::STREAM_FIRST);
+        second_next.put(shared + Tiles::STREAM_SECOND);
+        auto statistics = reinterpret_cast<float2*>(shared + Tiles::STATISTICS);
+        if (KEYS && threadIdx.x < Tiles::STREAM) statistics[threadIdx.x] = next_statistics;
         __syncthreads();
         fetch(first + Tiles::STREAM);
-        float scores[ROWS][COLUMNS], dp[ROWS][COLUMNS];
-        multiply_rows<D>(scores, shared, first_tile);
-        multiply_rows<D>(dp, shared + Tiles::ROWS_SECOND, second_tile);
-        // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
-        if (!KEYS && first + Tiles::STREAM > shape.tokens) mask_keys(scores, shape.tokens - first);
-#pragma unroll
-        for (unsigned j = 0; j < COLUMNS; j++)
-#pragma unroll
-            for (unsigned i = 0; i < ROWS; i++) {
-                float2 query = KEYS ? column_statistics[lane_x() + j * ROW_LANES] : statistics[i];
-                score_gradient(scores[i][j], dp[i][j], query, scale_log2);
-            }
-        if (KEYS) {
-            put_scores<Tiles::STREAM>(shared + Tiles::SCORES, scores);
-            multiply_columns<D, Tiles::STREAM>(by_p, shared + Tiles::SCORES, second_tile);
-        }
-        put_scores<Tiles::STREAM>(shared + Tiles::SCORES, dp);
-        multiply_columns<D, Tiles::STREAM>(by_ds, shared + Tiles::SCORES, first_tile);
+        rows.step(shared, scale * LOG2_E, shape.tokens - first);
     }
-
     forget(shape);
-    float scales[ROWS], ones[ROWS];
-#pragma unroll
-    for (unsigned i = 0; i < ROWS; i++) {
-        scales[i] = scale;
-        ones[i] = 1.0f;
-    }
-    write_rows<D>(packed_head(dqkv, KEYS ? 1 : 0, shape), first_row, by_ds, scales, shape);
-    if (KEYS) write_rows<D>(packed_head(dqkv, 2, shape), first_row, by_p, ones, shape);
+    rows.write(dqkv, first_row, scale, shape);
 }

@@ -105,9 +105,8 @@ __device__ __forceinline__ bool last_block_here(unsigned* counter, unsigned bloc
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
-        last = atomicAdd(counter, 1u) == blocks - 1;
+        last = atomicInc(counter, blocks - 1) == blocks - 1; // back to 0 by itself
         __threadfence();
-        if (last) *counter = 0;
     }
     __syncthreads();
     return last;

@@ -37,10 +37,44 @@ HOST_CONSTANT(matmul_split_group, SPLIT_GROUP);
 HOST_CONSTANT(matmul_wide_partial, PARTIAL_LEN<WIDE>);
 HOST_CONSTANT(matmul_narrow_partial, PARTIAL_LEN<NARROW>);
 
+// ---- activations of a run ------------------------------------------------------------------------------------------------
+
+template <unsigned ACTIVATION> __device__ __forceinline__ void activate_all(float (&run)[CHUNK]) {
+#pragma unroll
+    for (unsigned i = 0; i < CHUNK; i++) run[i] = activate(run[i], ACTIVATION);
+}
+
+// The choice is made once a run.
+__device__ __forceinline__ void activate_run(float (&run)[CHUNK], unsigned activation) {
+    switch (activation) {
+    case LEAKY_RELU: return activate_all<LEAKY_RELU>(run);
+    case TANH: return activate_all<TANH>(run);
+    case SILU: return activate_all<SILU>(run);
+    case GELU: return activate_all<GELU>(run);
+    default: return;
+    }
+}
+
+template <unsigned ACTIVATION> __device__ __forceinline__ void multiply_by_slopes(float (&run)[CHUNK], const float (&x)[CHUNK]) {
+#pragma unroll
+    for (unsigned i = 0; i < CHUNK; i++) run[i] *= activation_slope(x[i], ACTIVATION);
+}
+
+__device__ __forceinline__ void multiply_by_slopes(float (&run)[CHUNK], const float (&x)[CHUNK], unsigned activation) {
+    switch (activation) {
+    case LEAKY_RELU: return multiply_by_slopes<LEAKY_RELU>(run, x);
+    case TANH: return multiply_by_slopes<TANH>(run, x);
+    case SILU: return multiply_by_slopes<SILU>(run, x);
+    case GELU: return multiply_by_slopes<GELU>(run, x);
+    default: return;
+    }
+}
+
 // ---- forward -------------------------------------------------------------------------------------------------------------
 
 // h = product + bias; y = activation(h)
 template <bool ALIGNED> struct Activated {
+    static constexpr unsigned RUN = CHUNK;
     Element *y, *pre;
     const float* bias;
     unsigned activation, columns;
@@ -88,6 +122,7 @@ extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
 
 // h = product + bias; y = residual + gate[sample] h
 template <bool ALIGNED> struct Residual {
+    static constexpr unsigned RUN = CHUNK;
     Element *y, *h;
     const float* bias;
     const Element* residual;
@@ -150,6 +185,7 @@ extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
 
 // dx = or += product activation'(pre); without `pre` the product itself
 template <bool ALIGNED> struct Sloped {
+    static constexpr unsigned RUN = CHUNK;
     Element* dx;
     const Element* pre;
     unsigned activation, columns;

@@ -119,10 +119,10 @@ __device__ __forceinline__ void forward(Element* y, float* stats, const Element*
 
 // ---- backward -------------------------------------------------------------------------------------------------------------
 
-// dx of one row. xhat and dy are 0 or meaningless and 0 beyond the end of the row: neither adds to a sum.
+// dx of one row, added to `before`. Beyond the end of the row dy is 0, so that xhat, which is not, adds to no sum.
 template <class L>
-__device__ __forceinline__ void backward_row(Element* dx, bool add, const float (&xhat)[L::N], const float (&dy)[L::N],
-                                             float rstd, const float* scale, float one, unsigned dim) {
+__device__ __forceinline__ void backward_row(Element* dx, float (&before)[L::N], const float (&xhat)[L::N],
+                                             const float (&dy)[L::N], float rstd, const float* scale, float one, unsigned dim) {
     float g[L::N], sum = 0.0f, sum_xhat = 0.0f;
     L::load(g, scale, dim);
 #pragma unroll
@@ -134,14 +134,8 @@ __device__ __forceinline__ void backward_row(Element* dx, bool add, const float 
     }
     float mean = L::sum(sum) / float(dim), mean_xhat = L::sum(sum_xhat) / float(dim);
 #pragma unroll
-    for (unsigned n = 0; n < L::N; n++) g[n] = rstd * (g[n] - mean - xhat[n] * mean_xhat);
-    if (add) {
-        float before[L::N];
-        L::load(before, dx, dim);
-#pragma unroll
-        for (unsigned n = 0; n < L::N; n++) g[n] += before[n];
-    }
-    L::store(dx, g, dim);
+    for (unsigned n = 0; n < L::N; n++) before[n] += rstd * (g[n] - mean - xhat[n] * mean_xhat);
+    L::store(dx, before, dim);
 }
 
 // Writes this block's sum over its rows of each thread's `sums` to partial [SLOTS].
@@ -175,9 +169,10 @@ __device__ __forceinline__ void backward(Element* dx, unsigned add, float* dscal
         unsigned r = place.block * ROWS + i + L::row();
         if (r >= rows) break;
         size_t row = size_t(place.group) * rows + r;
-        float xhat[L::N], dy_row[L::N];
+        float xhat[L::N], dy_row[L::N], before[L::N] = {};
         L::load(xhat, x + row * dim, dim);
         L::load(dy_row, dy + row * dim, dim);
+        if (add) L::load(before, dx + row * dim, dim); // now, so that its latency is not one more
         float mean = stats[2 * row], rstd = stats[2 * row + 1];
 #pragma unroll
         for (unsigned n = 0; n < L::N; n++) {
@@ -185,7 +180,7 @@ __device__ __forceinline__ void backward(Element* dx, unsigned add, float* dscal
             sum_scale[n] = fmaf(dy_row[n], xhat[n], sum_scale[n]);
             sum_shift[n] += dy_row[n];
         }
-        backward_row<L>(dx + row * dim, add, xhat, dy_row, rstd, scale, one, dim);
+        backward_row<L>(dx + row * dim, before, xhat, dy_row, rstd, scale, one, dim);
     }
     constexpr unsigned WIDTH = 2 * L::SLOTS;
     float* partial = partial_row(partials, place.group, blocks, place.block, WIDTH);

@@ -79,16 +79,19 @@ template <bool ALIGNED> struct Patches {
         return column;
     }
     __device__ __forceinline__ void fetch(Pack<Element>& chunk, Row row, const Column& column) const {
+        float run[CHUNK];
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
+        for (unsigned i = 0; i < CHUNK; i += PIECE<ALIGNED>) {
+            const float* piece = row + column.offset[i / PIECE<ALIGNED>];
             if constexpr (ALIGNED) {
-                const Pack<float> piece = load_pack(row + column.offset[i]);
+                const Pack<float> pack = load_pack(piece);
 #pragma unroll
-                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) store(&chunk.element[i * PIECE<ALIGNED> + j], piece.element[j]);
+                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) run[i + j] = pack.element[j];
             } else {
-                store(&chunk.element[i], i < column.count ? row[column.offset[i]] : 0.0f);
+                run[i] = i < column.count ? *piece : 0.0f;
             }
         }
+        chunk = round_to_pack(run, chunk.element);
     }
 };
 
@@ -98,6 +101,7 @@ template <bool ALIGNED> using Gather = Product<Patches<ALIGNED>, true, Matrix<El
 
 // tokens = product + bias + position[token] + rows[sample]
 template <bool ALIGNED> struct Embedded {
+    static constexpr unsigned RUN = CHUNK;
     Element* tokens;
     const float *bias, *position, *sample_rows;
     unsigned tokens_a_sample, dim;
@@ -170,36 +174,35 @@ template <bool ALIGNED> using Scatter = Product<Matrix<Element, ALIGNED>, true, 
 
 // image = or += product + bias[channel], each element in its place
 template <bool ALIGNED> struct Placed {
+    static constexpr unsigned RUN = Pack<float>::COUNT, PARTS = RUN / PIECE<ALIGNED>;
     float* image;
     const float* bias; // or null
     Shape shape;
     bool add;
     unsigned count = 0;
-    unsigned offset[PIECES<ALIGNED>] = {};
-    float piece_bias[PIECES<ALIGNED>] = {};
+    unsigned offset[PARTS] = {};
+    float part_bias[PARTS] = {};
 
     __device__ __forceinline__ void start(unsigned first, unsigned elements) {
         count = elements;
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
+        for (unsigned i = 0; i < PARTS; i++) {
             const unsigned element = first + i * PIECE<ALIGNED>;
             offset[i] = shape.element_offset(element);
-            if (bias && i * PIECE<ALIGNED> < count) piece_bias[i] = bias[element / shape.area];
+            if (bias && i < count) part_bias[i] = bias[element / shape.area];
         }
     }
-    __device__ __forceinline__ void finish(unsigned row, float (&run)[CHUNK]) {
+    __device__ __forceinline__ void finish(unsigned row, float (&run)[RUN]) {
         float* patch = image + shape.token_offset(row);
 #pragma unroll
-        for (unsigned i = 0; i < PIECES<ALIGNED>; i++) {
-            float* to = patch + offset[i];
-            if constexpr (ALIGNED) {
-                Pack<float> piece = add ? load_pack(to) : Pack<float>();
+        for (unsigned i = 0; i < RUN; i++) run[i] += part_bias[i / PIECE<ALIGNED>];
+        if constexpr (ALIGNED) {
+            if (add) add_to_run<true>(run, patch + offset[0], RUN);
+            store_run<true>(patch + offset[0], run, RUN);
+        } else {
 #pragma unroll
-                for (unsigned j = 0; j < PIECE<ALIGNED>; j++) piece.element[j] += run[i * PIECE<ALIGNED> + j] + piece_bias[i];
-                store_pack(to, piece);
-            } else if (i < count) {
-                *to = run[i] + piece_bias[i] + (add ? *to : 0.0f);
-            }
+            for (unsigned i = 0; i < RUN; i++)
+                if (i < count) patch[offset[i]] = run[i] + (add ? patch[offset[i]] : 0.0f);
         }
     }
 };

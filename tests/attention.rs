@@ -230,6 +230,27 @@ fn huge_scores_stay_finite() {
     on_cuda(check);
 }
 
+/// Scores of -280 everywhere: a key that a tile has too many, with a score of 0, would weigh more than all others together,
+/// and its exp(score - lse) overflows.
+#[test]
+fn low_scores_are_not_drowned_by_padding() {
+    fn check<B: Backend>(device: Device<B>) {
+        let dims = dims((1, 70, 1, 8));
+        let mut qkv = device.random(14, qkv_len(dims), 1.0);
+        for token in qkv.chunks_exact_mut(24) {
+            token[..8].fill(10.0);
+            token[8..16].fill(-10.0);
+        }
+        let saved = device.forward(&qkv, dims);
+        let (want, naive) = (reference::forward(&wide(&qkv), dims), reference::forward(&qkv, dims));
+        assert_close("lse", &saved.1, &want.1, &naive.1);
+        let dqkv = device.backward(&device.random(15, out_len(dims), 1.0), &saved, &qkv, dims);
+        assert!(dqkv.iter().all(|x| x.is_finite()));
+    }
+    on_cpu(check);
+    on_cuda(check);
+}
+
 /// A NaN in must come out, not be hidden by a maximum: training stops on it.
 #[test]
 fn nan_is_not_hidden() {

@@ -34,7 +34,7 @@ const SIZES: [(usize, usize, usize); 12] = [
 const ALIGNED_SIZES: [(usize, usize, usize); 5] =
     [(1, 8, 16), (33, 72, 40), (129, 64, 128), (300, 136, 96), (2_500, 72, 24)];
 /// A result with more tiles than a GPU has multiprocessors, and a weight whose gradient is shared by more blocks than that.
-const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (13_900, 136, 136)];
+const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (3_100, 264, 264)];
 
 fn dims((rows, columns, inner): (usize, usize, usize)) -> MatmulDims {
     MatmulDims { rows, columns, inner }

@@ -25,7 +25,7 @@ fn template(cuda: &Cuda, dims: AttentionDims) -> Option<usize> {
 fn aligned(arrays: &[&Span], dims: AttentionDims) -> bool {
     let whole = |array: &&Span| {
         let row = (dims.head_dim * array.element.bytes()) as u64;
-        array.address % PACK_BYTES == 0 && row % PACK_BYTES == 0
+        array.address.is_multiple_of(PACK_BYTES) && row.is_multiple_of(PACK_BYTES)
     };
     arrays.iter().all(whole)
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::contract::Contracts;
@@ -12,6 +13,10 @@ use crate::error::{Error, Result};
 
 /// (family, set, PTX); sets are named by element and oldest architecture.
 const EMBEDDED: &[(&str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Names a folder with PTX to use in place of the embedded one, for work on kernels: a change is tried without building the
+/// program anew (`scripts/kernel-mutants` does so).
+const OTHER_PTX: &str = "DIT_PTX_DIR";
 
 /// The oldest compute capability that has kernels.
 pub const OLDEST_CAPABILITY: u32 = 75;

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 
 use ahead::Ahead;
 use contract::Kind;
-use driver::Driver;
+use driver::{Driver, Pinned};
 use kernels::{Kernels, OLDEST_BF16_CAPABILITY, OLDEST_CAPABILITY};
 use memory::{Buffer, Element, Mut, Pool, Ref, Span};
 use queue::{Command, Queue};
@@ -39,6 +39,9 @@ const COUNTERS: usize = 1 << 16;
 
 /// Steps that may be on the device before the host reads what came of them.
 const STEPS_IN_FLIGHT: usize = 8;
+
+/// Bytes of pinned memory for a download, at least: the losses of a step, whatever the batch.
+const SMALLEST_PINNED: usize = 4096;
 
 /// How a device is to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub struct Cuda {
     pool: Pool,
     counters: Rc<Buffer>,
     ahead: Rc<RefCell<Ahead>>,
+    /// Pinned memory of downloads that were read.
+    idle_pinned: Rc<RefCell<Vec<Pinned>>>,
     precision: Precision,
     name: String,
     multiprocessors: u32,
@@ -180,8 +185,19 @@ impl Cuda {
         queue.issue(Command::Clear { to: counters.view(0..COUNTERS).address, bytes: COUNTERS * 4 });
         queue.check()?;
         let (kernels, counters) = (Rc::new(Kernels::new(capability)), Rc::new(counters));
-        let ahead = Rc::default();
-        Ok(Cuda { driver, queue, kernels, pool, counters, ahead, precision, name, multiprocessors })
+        let (ahead, idle_pinned) = (Rc::default(), Rc::default());
+        Ok(Cuda {
+            driver,
+            queue,
+            kernels,
+            pool,
+            counters,
+            ahead,
+            idle_pinned,
+            precision,
+            name,
+            multiprocessors,
+        })
     }
 
     /// What activations are computed in.
@@ -397,15 +413,20 @@ impl Backend for Cuda {
             return Box::new(move || Ok(vec![0.0; len]));
         }
         let copied = self.check().and_then(|()| {
-            let mut pinned = self.driver.pinned(from.bytes())?;
+            // Pinned memory is dear to get: the pieces that were read are used again.
+            let idle = self.idle_pinned.borrow_mut().pop_if(|pinned| pinned.bytes().len() >= from.bytes());
+            let mut pinned =
+                idle.map_or_else(|| self.driver.pinned(from.bytes().max(SMALLEST_PINNED)), Ok)?;
             self.driver.copy_to_pinned(&mut pinned, 0, from.address, from.bytes())?;
             Ok((pinned, self.driver.event()?))
         });
+        let idle_pinned = self.idle_pinned.clone();
         Box::new(move || {
             let (pinned, event) = copied?;
             event.wait()?;
             let mut values = vec![0.0; len];
             memory::decode(&pinned.bytes()[..len * element.bytes()], element, &mut values);
+            idle_pinned.borrow_mut().push(pinned);
             Ok(values)
         })
     }

@@ -1,5 +1,7 @@
 //! The sixteen barriers of a block.
 
+use std::sync::Arc;
+
 use super::context::{Arrival, Reduction};
 
 /// One barrier, between two releases.
@@ -13,6 +15,8 @@ pub struct Barrier {
     pub waiting: Vec<u32>,
     /// What those who arrived know.
     pub clock: [u32; 32],
+    /// What they have acquired from other blocks, as `Clock` has it.
+    pub acquired: Vec<Arc<Vec<(u64, usize)>>>,
     /// What `bar.red` combines, a warp's lanes at a time.
     pub reductions: Vec<(usize, u32, Reduction)>,
 }
@@ -43,6 +47,7 @@ impl Barriers {
         live: u32,
         arrival: Arrival,
         knowledge: &[u32; 32],
+        acquired: &Arc<Vec<(u64, usize)>>,
     ) -> Option<u32> {
         let barrier = &mut self.list[arrival.barrier as usize];
         let differs = (barrier.arrived > 0 && barrier.threads != arrival.threads).then_some(barrier.threads);
@@ -55,6 +60,9 @@ impl Barriers {
             barrier.waiting[warp] |= mask;
         }
         barrier.clock.iter_mut().zip(knowledge).for_each(|(known, &other)| *known = other.max(*known));
+        if !acquired.is_empty() && !barrier.acquired.iter().any(|known| Arc::ptr_eq(known, acquired)) {
+            barrier.acquired.push(acquired.clone());
+        }
         if let Some(reduction) = arrival.reduction {
             barrier.reductions.push((warp, mask, reduction));
         }

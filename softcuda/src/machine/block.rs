@@ -251,7 +251,8 @@ impl Block {
             clock.tick += 1;
         }
         let live = self.warps[index].live();
-        let differs = self.state.barriers.arrive(index, mask, live, arrival, &knowledge);
+        let acquired = &self.state.clocks[index].acquired;
+        let differs = self.state.barriers.arrive(index, mask, live, arrival, &knowledge, acquired);
         if let Some(threads) = differs.filter(|_| launch.checks.has(Check::Sync)) {
             let what = format!(
                 "barrier {} is waited for with {} threads here and {threads} elsewhere (0: all of the block)",
@@ -278,7 +279,9 @@ impl Block {
                 if barrier.waiting[index] == 0 {
                     continue;
                 }
-                self.state.clocks[index].learn(&barrier.clock);
+                let clock = &mut self.state.clocks[index];
+                clock.learn(&barrier.clock);
+                barrier.acquired.iter().for_each(|acquired| clock.learn_acquired(acquired));
                 for split in &mut warp.splits {
                     if split.wait == Wait::Barrier(number as u32) {
                         split.wait = Wait::Ready;
