@@ -66,7 +66,7 @@ pub const CASES: [Case; 6] = [
         others: &["h100", "rtx4090"],
         batch: 12,
     },
-    Case { preset: "small", precision: Precision::F32, device: "t4", others: &[], batch: 16 },
+    Case { preset: "small", precision: Precision::F32, device: "t4", others: &[], batch: 2 },
 ];
 
 impl Case {
