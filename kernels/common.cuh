@@ -102,9 +102,9 @@ template <unsigned THREADS> __device__ __forceinline__ float block_sum(float x) 
 // fixed order, without a second launch. `counter` is 0 before and after. All threads call it; all get the same answer.
 __device__ __forceinline__ bool last_block_here(unsigned* counter, unsigned blocks) {
     __shared__ bool last;
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        __threadfence(); // after the barrier, so that it also passes on what the other threads wrote
         last = atomicInc(counter, blocks - 1) == blocks - 1; // back to 0 by itself
         __threadfence();
     }

@@ -1,4 +1,4 @@
-// The product that the matmul and the patch families share: C [M, N] = sum over k of A(m, k) B(n, k), for one tile of C a block.
+// The product that the matmul and the patch families share: C [M, N] = sum over k of A(m, k) B(n, k), a tile of C a block.
 //
 // - A *source* is a row-major matrix that need not exist as one: an array (Matrix), or the patches of an image (patch.cu). It
 //   hands out chunks of 16 bytes of a row.
@@ -89,7 +89,8 @@ template <class T, bool ALIGNED> struct Matrix {
             chunk = load_pack(row + column.first);
         } else {
 #pragma unroll
-            for (unsigned i = 0; i < CHUNK; i++) store(&chunk.element[i], i < column.count ? load(row + column.first + i) : 0.0f);
+            for (unsigned i = 0; i < CHUNK; i++)
+                store(&chunk.element[i], i < column.count ? load(row + column.first + i) : 0.0f);
         }
     }
 };
@@ -224,8 +225,8 @@ template <unsigned PENDING> __device__ __forceinline__ void wait_for_copies() {}
 
 // ---- tiles that several blocks share ----------------------------------------------------------------------------------------
 
-// Where sums over k have many terms and the result few tiles, `splits` blocks share a tile: each sums a part of k and leaves its
-// sums in memory. The last of a group adds those of its group in order, the last group those of the groups.
+// Where sums over k have many terms and the result few tiles, `splits` blocks share a tile: each sums a part of k and leaves
+// its sums in memory. The last of a group adds those of its group in order, the last group those of the groups.
 struct Split {
     float* partial;     // [tiles, splits, PARTIAL_LEN<SIDE>]
     unsigned* counters; // [tiles, groups + 1], 0 before and after
@@ -250,7 +251,9 @@ __device__ __forceinline__ bool last_of(unsigned* counter, unsigned blocks, unsi
 
 // A product's orientations and tile, and the shared memory that it needs.
 template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned SIDE> struct Product {
-    static constexpr unsigned THREADS = THREADS_OF<SIDE>;
+    static constexpr unsigned TILE_SIDE = SIDE, THREADS = THREADS_OF<SIDE>;
+    using SourceA = A;
+    using SourceB = B;
     using Sum = Core<A_ALONG_K, B_ALONG_K, SIDE>;
     using LoadA = Loader<A, A_ALONG_K, SIDE>;
     using LoadB = Loader<B, B_ALONG_K, SIDE>;

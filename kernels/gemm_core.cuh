@@ -1,11 +1,12 @@
-// The inside of gemm.cuh: a tile's operands in shared memory, and the multiplication of what lies there. For each set of kernels
+// The inside of gemm.cuh: a tile's operands in shared memory, and the multiplication of what lies there. Once for each set of
+// kernels:
 //
 //   Tile<ALONG_K, EXTENT>   EXTENT (of m or n) x STEP (of k) elements of an operand in shared memory, and where each chunk lies
 //   Core<.., SIDE>          SIDE x SIDE sums in registers. In the bf16 set mma.sync.m16n8k16 fed by ldmatrix, with four warps;
 //                           in the f32 set 8 x 8 sums a thread, fed by packs of 4
 //
-// A core hands out its sums through a staging area in shared memory, a few rows of its warp's part at a time, so that whole rows
-// are stored.
+// A core hands out its sums through a staging area in shared memory, a few rows of its warp's part at a time, so that whole
+// rows are stored.
 #pragma once
 
 #include "common.cuh"
@@ -106,8 +107,8 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
 
     __device__ __forceinline__ Core()
         : lane(threadIdx.x % WARP), m_warp(threadIdx.x / WARP / 2), n_warp(threadIdx.x / WARP % 2),
-          a_fragments(m_warp * WARP_ROWS, lane / 8 % 2, lane / 16), b_fragments(n_warp * WARP_COLUMNS, lane / 16, lane / 8 % 2) {
-    }
+          a_fragments(m_warp * WARP_ROWS, lane / 8 % 2, lane / 16),
+          b_fragments(n_warp * WARP_COLUMNS, lane / 16, lane / 8 % 2) {}
 
     template <Sums SUMS>
     __device__ __forceinline__ void multiply(const unsigned char* a_tile, const unsigned char* b_tile, bool summing) {
@@ -234,7 +235,8 @@ template <bool ALONG_K, unsigned EXTENT> struct Tile {
 
 // All four at once; the compiler would take the first of several stores apart.
 __device__ __forceinline__ void store_four(float* to, float a, float b, float c, float d) {
-    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(to)), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(to)), "f"(a), "f"(b), "f"(c), "f"(d)
+                 : "memory");
 }
 
 // Warps of 64 x 32, each thread 8 x 8 in four pieces of 4 x 4, so that a warp reads consecutive packs.

@@ -3,18 +3,19 @@
 // Linear layers. Products of row-major matrices on the core of gemm.cuh; every kernel is one launch.
 //
 //   matmul_forward            h = x w^T + bias; y = activation(h); h is kept in `pre` where backward needs it
-//   matmul_residual_forward   h = x w^T + bias; y = residual + gate[sample] h; h is kept where there is a gate, for its gradient
+//   matmul_residual_forward   h = x w^T + bias; y = residual + gate[sample] h; h is kept where the gate's gradient needs it
 //   matmul_backward_input     dx = dh w, or +=; or dx = (dh w) activation'(pre), the gradient before the previous activation
 //   matmul_backward_weight    dw += dh^T x; dbias += sum over rows of dh
 //
 // x [rows, inner], w [columns, inner], y, h, dh [rows, columns], dx and its pre [rows, inner]: Element. bias [columns], gate's
-// modulation [batch, slots, columns], dw [columns, inner], dbias [columns]: f32. Pointers that are optional may be null.
+// modulation [batch, slots, columns], dw [columns, inner], dbias [columns]: f32. Optional pointers may be null.
 //
-// Parallelism: a block computes a tile of the output; grid = tiles. The weight's gradient has few tiles and many rows to sum
-// over, so several blocks share a tile (Split in gemm.cuh); grid = tiles * splits.
+// Parallelism: a block computes a tile of the output. Where there are few tiles and long sums, as in the weight's gradient and
+// wherever there are few rows, several blocks share a tile (Split in gemm.cuh); grid = tiles * splits.
 //
 // Variants of each: `_wide` has tiles of 128 x 128, for outputs with many tiles, the plain one 64 x 64, and `_unaligned` is the
-// plain one for sizes or addresses that are not multiples of 16 bytes.
+// plain one for sizes or addresses that are not multiples of 16 bytes. The wide one has no use for splits, except for the
+// weight's gradient.
 #include "gemm.cuh"
 
 constexpr unsigned WIDE = 128, NARROW = 64;
@@ -29,13 +30,22 @@ using BackwardWeight = Product<Matrix<Element, ALIGNED>, false, Matrix<Element, 
 constexpr unsigned WIDE_THREADS = THREADS_OF<WIDE>, NARROW_THREADS = THREADS_OF<NARROW>;
 constexpr unsigned BLOCKS = 2; // of the wide variants on a multiprocessor
 
-// What the host lays out: sides of tiles, terms that a split is a multiple of, splits of a group, f32 of a partial tile.
+// What the host lays out: sides of tiles, splits of a group, f32 of a partial tile.
 HOST_CONSTANT(matmul_wide_side, WIDE);
 HOST_CONSTANT(matmul_narrow_side, NARROW);
-HOST_CONSTANT(matmul_step, STEP);
 HOST_CONSTANT(matmul_split_group, SPLIT_GROUP);
 HOST_CONSTANT(matmul_wide_partial, PARTIAL_LEN<WIDE>);
 HOST_CONSTANT(matmul_narrow_partial, PARTIAL_LEN<NARROW>);
+
+template <class P, class Epilogue>
+__device__ __forceinline__ void product(const typename P::SourceA& a, const typename P::SourceB& b, Epilogue& epilogue,
+                                        const Split& split, unsigned rows, unsigned columns, unsigned inner) {
+    if constexpr (P::TILE_SIDE == WIDE) {
+        P::whole(a, b, epilogue, rows, columns, inner);
+    } else {
+        P::template part<NO_SUMS>(a, b, epilogue, nullptr, split, rows, columns, inner);
+    }
+}
 
 // ---- activations of a run ------------------------------------------------------------------------------------------------
 
@@ -55,7 +65,8 @@ __device__ __forceinline__ void activate_run(float (&run)[CHUNK], unsigned activ
     }
 }
 
-template <unsigned ACTIVATION> __device__ __forceinline__ void multiply_by_slopes(float (&run)[CHUNK], const float (&x)[CHUNK]) {
+template <unsigned ACTIVATION>
+__device__ __forceinline__ void multiply_by_slopes(float (&run)[CHUNK], const float (&x)[CHUNK]) {
 #pragma unroll
     for (unsigned i = 0; i < CHUNK; i++) run[i] *= activation_slope(x[i], ACTIVATION);
 }
@@ -97,27 +108,29 @@ template <bool ALIGNED> struct Activated {
 
 template <unsigned SIDE, bool ALIGNED>
 __device__ __forceinline__ void forward(Element* y, Element* pre, const Element* x, const Element* w, const float* bias,
-                                        unsigned activation, unsigned rows, unsigned columns, unsigned inner) {
+                                        unsigned activation, const Split& split, unsigned rows, unsigned columns,
+                                        unsigned inner) {
     Activated<ALIGNED> epilogue{y, pre, bias, activation, columns};
-    Forward<SIDE, ALIGNED>::whole({x, rows, inner}, {w, columns, inner}, epilogue, rows, columns, inner);
+    product<Forward<SIDE, ALIGNED>>({x, rows, inner}, {w, columns, inner}, epilogue, split, rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(WIDE_THREADS, BLOCKS)
     matmul_forward_wide(Element* y, Element* pre, const Element* x, const Element* w, const float* bias, unsigned activation,
-                        unsigned rows, unsigned columns, unsigned inner) {
-    forward<WIDE, true>(y, pre, x, w, bias, activation, rows, columns, inner);
+                        float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns, unsigned inner) {
+    forward<WIDE, true>(y, pre, x, w, bias, activation, {partial, counters, splits}, rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
     matmul_forward(Element* y, Element* pre, const Element* x, const Element* w, const float* bias, unsigned activation,
-                   unsigned rows, unsigned columns, unsigned inner) {
-    forward<NARROW, true>(y, pre, x, w, bias, activation, rows, columns, inner);
+                   float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns, unsigned inner) {
+    forward<NARROW, true>(y, pre, x, w, bias, activation, {partial, counters, splits}, rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
     matmul_forward_unaligned(Element* y, Element* pre, const Element* x, const Element* w, const float* bias,
-                             unsigned activation, unsigned rows, unsigned columns, unsigned inner) {
-    forward<NARROW, false>(y, pre, x, w, bias, activation, rows, columns, inner);
+                             unsigned activation, float* partial, unsigned* counters, unsigned splits, unsigned rows,
+                             unsigned columns, unsigned inner) {
+    forward<NARROW, false>(y, pre, x, w, bias, activation, {partial, counters, splits}, rows, columns, inner);
 }
 
 // h = product + bias; y = residual + gate[sample] h
@@ -154,31 +167,37 @@ template <bool ALIGNED> struct Residual {
 template <unsigned SIDE, bool ALIGNED>
 __device__ __forceinline__ void
 residual_forward(Element* y, Element* h, const Element* residual, const Element* x, const Element* w, const float* bias,
-                 const float* modulation, unsigned slots, unsigned slot, unsigned tokens, unsigned rows, unsigned columns,
-                 unsigned inner) {
+                 const float* modulation, unsigned slots, unsigned slot, unsigned tokens, const Split& split, unsigned rows,
+                 unsigned columns, unsigned inner) {
     Residual<ALIGNED> epilogue{y, h, bias, residual, modulation, slots, slot, tokens, columns};
-    Forward<SIDE, ALIGNED>::whole({x, rows, inner}, {w, columns, inner}, epilogue, rows, columns, inner);
+    product<Forward<SIDE, ALIGNED>>({x, rows, inner}, {w, columns, inner}, epilogue, split, rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(WIDE_THREADS, BLOCKS)
     matmul_residual_forward_wide(Element* y, Element* h, const Element* residual, const Element* x, const Element* w,
                                  const float* bias, const float* modulation, unsigned slots, unsigned slot, unsigned tokens,
-                                 unsigned rows, unsigned columns, unsigned inner) {
-    residual_forward<WIDE, true>(y, h, residual, x, w, bias, modulation, slots, slot, tokens, rows, columns, inner);
+                                 float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns,
+                                 unsigned inner) {
+    residual_forward<WIDE, true>(y, h, residual, x, w, bias, modulation, slots, slot, tokens, {partial, counters, splits}, rows,
+                                 columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
     matmul_residual_forward(Element* y, Element* h, const Element* residual, const Element* x, const Element* w,
                             const float* bias, const float* modulation, unsigned slots, unsigned slot, unsigned tokens,
-                            unsigned rows, unsigned columns, unsigned inner) {
-    residual_forward<NARROW, true>(y, h, residual, x, w, bias, modulation, slots, slot, tokens, rows, columns, inner);
+                            float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns,
+                            unsigned inner) {
+    residual_forward<NARROW, true>(y, h, residual, x, w, bias, modulation, slots, slot, tokens, {partial, counters, splits},
+                                   rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
     matmul_residual_forward_unaligned(Element* y, Element* h, const Element* residual, const Element* x, const Element* w,
                                       const float* bias, const float* modulation, unsigned slots, unsigned slot,
-                                      unsigned tokens, unsigned rows, unsigned columns, unsigned inner) {
-    residual_forward<NARROW, false>(y, h, residual, x, w, bias, modulation, slots, slot, tokens, rows, columns, inner);
+                                      unsigned tokens, float* partial, unsigned* counters, unsigned splits, unsigned rows,
+                                      unsigned columns, unsigned inner) {
+    residual_forward<NARROW, false>(y, h, residual, x, w, bias, modulation, slots, slot, tokens, {partial, counters, splits},
+                                    rows, columns, inner);
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------------
@@ -207,27 +226,31 @@ template <bool ALIGNED> struct Sloped {
 
 template <unsigned SIDE, bool ALIGNED>
 __device__ __forceinline__ void backward_input(Element* dx, const Element* dh, const Element* w, const Element* pre,
-                                               unsigned activation, bool add, unsigned rows, unsigned columns, unsigned inner) {
+                                               unsigned activation, bool add, const Split& split, unsigned rows,
+                                               unsigned columns, unsigned inner) {
     Sloped<ALIGNED> epilogue{dx, pre, activation, inner, add};
-    BackwardInput<SIDE, ALIGNED>::whole({dh, rows, columns}, {w, columns, inner}, epilogue, rows, inner, columns);
+    product<BackwardInput<SIDE, ALIGNED>>({dh, rows, columns}, {w, columns, inner}, epilogue, split, rows, inner, columns);
 }
 
 extern "C" __global__ void __launch_bounds__(WIDE_THREADS, BLOCKS)
     matmul_backward_input_wide(Element* dx, const Element* dh, const Element* w, const Element* pre, unsigned activation,
-                               unsigned add, unsigned rows, unsigned columns, unsigned inner) {
-    backward_input<WIDE, true>(dx, dh, w, pre, activation, add != 0, rows, columns, inner);
+                               unsigned add, float* partial, unsigned* counters, unsigned splits, unsigned rows,
+                               unsigned columns, unsigned inner) {
+    backward_input<WIDE, true>(dx, dh, w, pre, activation, add != 0, {partial, counters, splits}, rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
     matmul_backward_input(Element* dx, const Element* dh, const Element* w, const Element* pre, unsigned activation,
-                          unsigned add, unsigned rows, unsigned columns, unsigned inner) {
-    backward_input<NARROW, true>(dx, dh, w, pre, activation, add != 0, rows, columns, inner);
+                          unsigned add, float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns,
+                          unsigned inner) {
+    backward_input<NARROW, true>(dx, dh, w, pre, activation, add != 0, {partial, counters, splits}, rows, columns, inner);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
     matmul_backward_input_unaligned(Element* dx, const Element* dh, const Element* w, const Element* pre, unsigned activation,
-                                    unsigned add, unsigned rows, unsigned columns, unsigned inner) {
-    backward_input<NARROW, false>(dx, dh, w, pre, activation, add != 0, rows, columns, inner);
+                                    unsigned add, float* partial, unsigned* counters, unsigned splits, unsigned rows,
+                                    unsigned columns, unsigned inner) {
+    backward_input<NARROW, false>(dx, dh, w, pre, activation, add != 0, {partial, counters, splits}, rows, columns, inner);
 }
 
 template <unsigned SIDE, bool ALIGNED>

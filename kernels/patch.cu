@@ -1,8 +1,8 @@
 // sets: f32 bf16
 //
 // Patch embedding (strided convolution) and de-embedding (transposed convolution), kernel = stride = patch. All are products
-// between tokens and patches on the core of gemm.cuh; nothing of the size of im2col is made: patches are read from the image, and
-// written to it, in place.
+// between tokens and patches on the core of gemm.cuh; nothing of the size of im2col is made: patches are read from the image,
+// and written to it, in place.
 //
 //   gather     tokens = patches(image) weight^T       patch_embed_forward, patch_deembed_backward_input
 //   scatter    patches(image) = tokens weight         patch_deembed_forward, patch_embed_backward_input
@@ -22,7 +22,6 @@
 constexpr unsigned TILE = 64, BLOCK = THREADS_OF<TILE>;
 
 HOST_CONSTANT(patch_tile, TILE);
-HOST_CONSTANT(patch_step, STEP);
 HOST_CONSTANT(patch_split_group, SPLIT_GROUP);
 HOST_CONSTANT(patch_partial, PARTIAL_LEN<TILE>);
 
@@ -211,8 +210,8 @@ template <bool ALIGNED>
 __device__ __forceinline__ void scatter(float* image, bool add, const Element* tokens, const Element* weight, const float* bias,
                                         const Shape& shape, unsigned dim) {
     Placed<ALIGNED> epilogue{image, bias, shape, add};
-    Scatter<ALIGNED>::whole({tokens, shape.rows(), dim}, {weight, dim, shape.patch_len}, epilogue, shape.rows(), shape.patch_len,
-                            dim);
+    Scatter<ALIGNED>::whole({tokens, shape.rows(), dim}, {weight, dim, shape.patch_len}, epilogue, shape.rows(),
+                            shape.patch_len, dim);
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
@@ -269,9 +268,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 extern "C" __global__ void __launch_bounds__(BLOCK)
     patch_embed_backward_weight_unaligned(float* dweight, float* dbias, const Element* dtokens, const float* image,
-                                          float* partial, unsigned* counters, unsigned splits, unsigned batch, unsigned channels,
-                                          unsigned height, unsigned width, unsigned patch_height, unsigned patch_width,
-                                          unsigned dim) {
+                                          float* partial, unsigned* counters, unsigned splits, unsigned batch,
+                                          unsigned channels, unsigned height, unsigned width, unsigned patch_height,
+                                          unsigned patch_width, unsigned dim) {
     const Shape shape(batch, channels, height, width, patch_height, patch_width);
     embed_backward_weight<false>(dweight, dbias, dtokens, image, {partial, counters, splits}, shape, dim);
 }
@@ -288,9 +287,9 @@ __device__ __forceinline__ void add_by_channel(float* dbias, const float* elemen
 }
 
 template <bool ALIGNED>
-__device__ __forceinline__ void deembed_backward_weight(float* dweight, float* dbias, const float* dimage, const Element* tokens,
-                                                        float* element_sums, const Split& split, const Shape& shape,
-                                                        unsigned dim) {
+__device__ __forceinline__ void deembed_backward_weight(float* dweight, float* dbias, const float* dimage,
+                                                        const Element* tokens, float* element_sums, const Split& split,
+                                                        const Shape& shape, unsigned dim) {
     Plain<ALIGNED, float> epilogue{dweight, shape.patch_len, true};
     const bool finished = Weight<ALIGNED>::template part<SUMS_OF_B>({tokens, shape.rows(), dim}, {dimage, shape}, epilogue,
                                                                     element_sums, split, dim, shape.patch_len, shape.rows());

@@ -154,7 +154,8 @@ fn a_replayed_step_is_the_eager_one_to_the_bit() {
             let (losses, weights, counts) = run(true);
             assert_eq!(eager_losses, losses);
             assert!(eager_weights == weights, "{block:?} {precision}: the weights differ");
-            assert_eq!((eager_counts.1, counts.1), (0, 6), "steps that were one launch");
+            // The first step takes fresh memory; each of the two graphs is captured when its turn repeats itself.
+            assert_eq!((eager_counts.1, counts.1), (0, 5), "steps that were one launch");
             println!("{block:?} {precision}: {} launches a step", eager_counts.0 / 8);
         }
     }

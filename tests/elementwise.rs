@@ -154,7 +154,11 @@ fn check_extremes<B: Backend>(b: &B) {
         let y = activation_forward(b, &x, activation);
         let slope = activation_backward(b, Write::Replace, &vec![1.0; x.len()], &x, activation);
         assert!(y[0].is_nan(), "{activation:?} of NaN: {}", y[0]);
-        assert!(slope[0].is_nan() || activation == Activation::Identity, "{activation:?}' of NaN: {}", slope[0]);
+        assert!(
+            slope[0].is_nan() || activation == Activation::Identity,
+            "{activation:?}' of NaN: {}",
+            slope[0]
+        );
         for values in [&y, &slope] {
             assert!(values[1..].iter().all(|value| value.is_finite()), "{activation:?}: {values:?}");
         }

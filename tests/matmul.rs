@@ -31,10 +31,10 @@ const SIZES: [(usize, usize, usize); 12] = [
 ];
 
 /// Sizes that packs of 16 bytes divide, for both elements of activations: what the kernels of a GPU are made for.
-const ALIGNED_SIZES: [(usize, usize, usize); 5] =
-    [(1, 8, 16), (33, 72, 40), (129, 64, 128), (300, 136, 96), (2_500, 72, 24)];
+const ALIGNED_SIZES: [(usize, usize, usize); 6] =
+    [(1, 8, 16), (33, 72, 40), (129, 64, 128), (300, 136, 96), (16, 72, 1_200), (2_500, 72, 24)];
 /// A result with more tiles than a GPU has multiprocessors, and a weight whose gradient is shared by more blocks than that.
-const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (3_100, 264, 264)];
+const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (1_700, 264, 264)];
 
 fn dims((rows, columns, inner): (usize, usize, usize)) -> MatmulDims {
     MatmulDims { rows, columns, inner }

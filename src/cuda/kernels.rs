@@ -79,12 +79,20 @@ impl Kernels {
             Element::F32 if self.capability >= OLDEST_BF16_CAPABILITY => "f32_80",
             Element::F32 => "f32_75",
         };
-        let found = EMBEDDED.iter().find(|(name, of, _)| *name == family && *of == set);
-        let (.., ptx) = found.ok_or_else(|| Error::device(format!("there are no kernels {family}.{set}")))?;
         let name = format!("{family}.{set}");
-        let module = driver.load(ptx, &name)?;
+        let ptx = match std::env::var_os(OTHER_PTX) {
+            Some(folder) => {
+                let path = PathBuf::from(folder).join(format!("{name}.ptx"));
+                std::fs::read_to_string(&path).map_err(Error::io("read", &path))?
+            }
+            None => {
+                let found = EMBEDDED.iter().find(|(name, of, _)| *name == family && *of == set);
+                found.ok_or_else(|| Error::device(format!("there are no kernels {name}")))?.2.to_string()
+            }
+        };
+        let module = driver.load(&ptx, &name)?;
         let contracts =
-            Contracts::parse(ptx).map_err(|problem| Error::device(format!("{name}: {problem}")))?;
+            Contracts::parse(&ptx).map_err(|problem| Error::device(format!("{name}: {problem}")))?;
         let mut kernels = HashMap::new();
         for (name, contract) in contracts.kernels {
             kernels.insert(name, Rc::new(driver.kernel(&module, contract)?));

@@ -12,10 +12,11 @@ const PACK_BYTES: usize = 16;
 const BLOCKS_WIDE: usize = 216;
 /// See [`BLOCKS_WIDE`].
 const BLOCKS_NARROW: usize = 432;
-/// Blocks that a wide product is cut into at least; with fewer of them, smaller tiles keep more of a device busy.
+/// Blocks that a wide product is cut into at least; with fewer of them, smaller tiles keep more of a device busy. For sums in
+/// the same order it has to be the same for every device, too.
 const WIDE_LEAST: usize = BLOCKS_WIDE / 2;
 /// Terms of a sum that one block takes at least.
-const SPLIT_TERMS: usize = 256;
+const SPLIT_TERMS: usize = 128;
 
 /// A kernel's variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,23 +57,32 @@ pub fn packs_fit(element: Element, lengths: &[usize], arrays: &[Arg]) -> bool {
     lengths.iter().all(|length| length.is_multiple_of(pack)) && arrays.iter().all(fits)
 }
 
-/// A product without shared tiles: wide where that gives every multiprocessor a block. Which it is changes no bit.
-fn launch_whole(
+/// A product `[rows, columns]` of `terms` a sum: wide where there are many tiles, otherwise with tiles that are shared.
+#[allow(clippy::too_many_arguments)]
+fn launch_product(
     cuda: &Cuda,
     name: &str,
     element: Element,
-    [rows, columns]: [usize; 2],
+    [rows, columns, terms]: [usize; 3],
     aligned: bool,
     arguments: &[Arg],
+    dims: MatmulDims,
 ) {
-    let wide = Variant::Wide.tiles(cuda, element, rows, columns);
+    let tiles = |variant: Variant| variant.tiles(cuda, element, rows, columns);
     let variant = match aligned {
-        true if wide >= cuda.multiprocessors() as usize => Variant::Wide,
+        true if tiles(Variant::Wide) >= WIDE_LEAST => Variant::Wide,
         true => Variant::Narrow,
         false => Variant::Unaligned,
     };
-    let tiles = variant.tiles(cuda, element, rows, columns);
-    cuda.launch(element, &variant.kernel(name), [tiles, 1, 1], arguments);
+    let split = match variant {
+        Variant::Wide => Split::none(tiles(variant)),
+        _ => Split::new(tiles(variant), terms, BLOCKS_NARROW, cuda.constant(element, "matmul_split_group")),
+    };
+    let partial_len = cuda.constant(element, "matmul_narrow_partial");
+    let Some((workspace, shared)) = split.arguments(cuda, partial_len, 0) else { return };
+    let arguments = [arguments, &shared, &sizes(cuda, dims)].concat();
+    cuda.launch(element, &variant.kernel(name), [split.blocks(), 1, 1], &arguments);
+    drop(workspace);
 }
 
 fn sizes(cuda: &Cuda, dims: MatmulDims) -> [Arg; 3] {
@@ -100,8 +110,9 @@ pub fn forward(
         Arg::optional(bias.as_deref()),
     ];
     let aligned = packs_fit(element, &[dims.columns, dims.inner], &arrays);
-    let arguments = [&arrays[..], &[activation.into()], &sizes(cuda, dims)].concat();
-    launch_whole(cuda, "matmul_forward", element, [dims.rows, dims.columns], aligned, &arguments);
+    let arguments = [&arrays[..], &[activation.into()]].concat();
+    let shape = [dims.rows, dims.columns, dims.inner];
+    launch_product(cuda, "matmul_forward", element, shape, aligned, &arguments, dims);
 }
 
 /// See `Backend::matmul_residual_forward`.
@@ -132,8 +143,9 @@ pub fn residual_forward(
     let (slot, tokens) =
         gate.map_or((Slots { count: 1, index: 0 }, 1), |gate| (gate.slot, gate.tokens.max(1)));
     let slots = [cuda.word(slot.count), cuda.word(slot.index), cuda.word(tokens)];
-    let arguments = [&arrays[..], &slots, &sizes(cuda, dims)].concat();
-    launch_whole(cuda, "matmul_residual_forward", element, [dims.rows, dims.columns], aligned, &arguments);
+    let arguments = [&arrays[..], &slots].concat();
+    let shape = [dims.rows, dims.columns, dims.inner];
+    launch_product(cuda, "matmul_residual_forward", element, shape, aligned, &arguments, dims);
 }
 
 /// See `Backend::matmul_backward_input`.
@@ -168,8 +180,9 @@ fn launch_backward_input(
     let element = dh.element;
     let arrays = [Arg::from(&dx), dh.into(), cuda.weights(w, element), Arg::optional(pre.as_deref())];
     let aligned = packs_fit(element, &[dims.columns, dims.inner], &arrays);
-    let arguments = [&arrays[..], &[activation.into(), write.into()], &sizes(cuda, dims)].concat();
-    launch_whole(cuda, "matmul_backward_input", element, [dims.rows, dims.inner], aligned, &arguments);
+    let arguments = [&arrays[..], &[activation.into(), write.into()]].concat();
+    let shape = [dims.rows, dims.inner, dims.columns];
+    launch_product(cuda, "matmul_backward_input", element, shape, aligned, &arguments, dims);
 }
 
 /// See `Backend::matmul_backward_weight`.
@@ -211,6 +224,11 @@ pub struct Split {
 }
 
 impl Split {
+    /// Tiles that are not shared.
+    pub fn none(tiles: usize) -> Split {
+        Split { tiles, splits: 1, groups: 1 }
+    }
+
     /// For so many tiles, terms of each sum, blocks that run at a time, and splits of a group.
     ///
     /// All blocks take the same time, so what counts is how often `blocks` of them have to run, and how long one runs.
@@ -260,7 +278,7 @@ mod tests {
         assert_eq!(splits(36, 32_768), 6); // 216 blocks
         assert_eq!(splits(144, 65_536), 3); // twice 216 instead of once 144
         assert_eq!(splits(1000, 65_536), 1);
-        assert_eq!(splits(4, 192), 1); // nothing to share
+        assert_eq!(splits(4, 100), 1); // nothing to share
         assert_eq!(Split::new(0, 100, BLOCKS_WIDE, 8).blocks(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! What is put on the stream, and when.
 //!
 //! Outside of a step every command runs at once. In a step commands are collected first. When a step's commands are those
-//! of the step before (the same kernels with the same arguments: the pool hands out the same addresses in the same order),
+//! of an earlier step (the same kernels with the same arguments: the pool hands out the same addresses in the same order),
 //! they are captured as a CUDA graph, and from then on a step is one launch. What differs from step to step comes in
 //! through uploads, which the graph reads from pinned memory. Two graphs take turns, so that the host can fill one's pinned
 //! memory while the other runs.
@@ -90,7 +90,8 @@ pub struct Queue {
     /// Whether commands are collected: inside of a step, until something has to be known on the host.
     collecting: Cell<bool>,
     pending: RefCell<Vec<Command>>,
-    previous: RefCell<Vec<Command>>,
+    /// Of each turn, what it issued last.
+    previous: RefCell<[Vec<Command>; 2]>,
     graphs: RefCell<[Option<Captured>; 2]>,
     turn: Cell<usize>,
     /// Steps are captured at all; off in tests that compare.
@@ -197,13 +198,14 @@ impl Queue {
         let turn = self.turn.replace(1 - self.turn.get());
         let captured = &mut self.graphs.borrow_mut()[turn];
         if captured.as_ref().is_none_or(|captured| !same(&captured.commands, &pending)) {
-            if !same(&self.previous.borrow(), &pending) {
+            let previous = &mut self.previous.borrow_mut()[turn];
+            if !same(previous, &pending) {
                 *captured = None;
                 self.run_all(&pending);
-                *self.previous.borrow_mut() = pending;
+                *previous = pending;
                 return Ok(());
             }
-            *captured = Some(self.capture()?);
+            *captured = Some(self.capture(std::mem::take(previous))?);
         }
         let captured = captured.as_mut().expect("captured just now, or before");
         captured.fill(&pending)?;
@@ -213,9 +215,8 @@ impl Queue {
         Ok(())
     }
 
-    /// The commands of the step before as a graph; they move into it when both graphs have theirs.
-    fn capture(&self) -> Result<Captured> {
-        let commands: Vec<Command> = self.previous.borrow().iter().map(Command::without_content).collect();
+    /// The commands as a graph; of uploads only place and length matter.
+    fn capture(&self, commands: Vec<Command>) -> Result<Captured> {
         let uploads = self.driver.pinned(commands.iter().map(Command::upload_bytes).sum())?;
         let graph = self.driver.capture(|| {
             let mut offset = 0;
@@ -280,18 +281,6 @@ impl Command {
         match self {
             Command::Upload { bytes, .. } => bytes.len().next_multiple_of(UPLOAD_ALIGN),
             _ => 0,
-        }
-    }
-
-    /// The command as a graph remembers it: of an upload only its place and length matter.
-    fn without_content(&self) -> Command {
-        match self {
-            Command::Launch { kernel, grid, arguments } => {
-                Command::Launch { kernel: kernel.clone(), grid: *grid, arguments: arguments.clone() }
-            }
-            Command::Upload { to, bytes } => Command::Upload { to: *to, bytes: vec![0; bytes.len()] },
-            Command::Copy { to, from, bytes } => Command::Copy { to: *to, from: *from, bytes: *bytes },
-            Command::Clear { to, bytes } => Command::Clear { to: *to, bytes: *bytes },
         }
     }
 }

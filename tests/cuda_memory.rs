@@ -1,0 +1,73 @@
+//! Device memory of a whole preset, at its full shapes, by the driver's own account. softcuda keeps that account without
+//! running the kernels where `SOFTCUDA_SKIP_LAUNCHES` is set, which has to be before it is loaded: the test starts itself
+//! again with it. (In a process of its own, because the account is the process's.)
+
+mod common;
+
+use std::process::Command;
+
+use common::cuda as devices;
+use dit_engine::backend::{Backend, Precision};
+use dit_engine::config::{Config, Overrides};
+use dit_engine::cuda::driver;
+use dit_engine::diffusion::noising::Levels;
+use dit_engine::diffusion::schedule::Schedule;
+use dit_engine::dit::Dit;
+use dit_engine::train::cost::run_cost;
+use dit_engine::train::optimizer::{State, adam_step};
+use dit_engine::train::step::{StepInput, forward_backward};
+
+const SKIP: &str = "SOFTCUDA_SKIP_LAUNCHES";
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn the_seed_at_batch_16_peaks_below_2_gib() {
+    if std::env::var_os(SKIP).is_none() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_seed_at_batch_16_peaks_below_2_gib", "--nocapture"])
+            .env(SKIP, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{said}");
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let config = Config::resolve("seed", &Overrides::default()).unwrap();
+    assert_eq!((config.train.batch, config.model.tokens()), (16, 6592));
+    let device = devices::cuda(Precision::Bf16);
+    let predicted = run_cost(&device, &config, 0).unwrap().memory;
+    let before = driver::peak_bytes().unwrap_or(0);
+    let dit = Dit::new(&config.model).unwrap();
+    let mut state = State::new(&device, &dit.layout().initial_values(0)).unwrap();
+    let schedule = Schedule::new(&config.diffusion);
+    let x0 = vec![0.5; config.train.batch * dit.image_len()];
+    for step in 0..3 {
+        let (batch, width) = (config.train.batch, config.model.image[1]);
+        let levels = Levels::draw(&schedule, &config.diffusion, 0, step, batch, width);
+        let input = StepInput {
+            x0: &x0,
+            noise: StepInput::training_noise(0, step),
+            levels: &levels,
+            objective: config.diffusion.objective,
+            recompute: config.train.recompute,
+        };
+        device.upload_ahead(&x0);
+        device
+            .run_step(&mut || {
+                forward_backward(&device, &dit, &mut state, &input, None)?;
+                state.measure_gradients(&device);
+                state.update(&device, adam_step(&config.train, dit.layout(), step));
+                Ok(())
+            })
+            .unwrap();
+    }
+    device.check().unwrap();
+    assert_eq!(predicted.held_bytes, device.memory().held_bytes, "predicted, and held by the pool");
+    if let Some(peak) = driver::peak_bytes() {
+        println!("peak {peak} bytes, predicted {}, before {before}", predicted.held_bytes);
+        // Beside the pool's memory the device holds nothing but the modules' constants.
+        assert!(peak >= predicted.held_bytes && peak - predicted.held_bytes < 1 << 20);
+        assert!(peak < 2 * GIB, "{peak} bytes");
+    }
+}
