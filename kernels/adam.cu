@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // What of a step is the same for every parameter; comes from the host anew for each step, as memory, so that a captured launch
 // stays the same.
-struct Factors {
+struct alignas(16) Factors {
     float max_norm, beta1, beta2, rate, root, eps, ema_decay, keep;
 };
 
@@ -64,14 +64,13 @@ __device__ __forceinline__ void update(Parameter& p, float gradient, float clip,
 
 // The bf16 copy of a run, if there is one: copies begin at multiples of 8 bytes wherever their f32 begin at multiples of 16.
 __device__ __forceinline__ void store_copy(__nv_bfloat16* copy, Run run, const Pack<float>& pack) {
-    struct alignas(8) Half {
-        __nv_bfloat162 pair[2];
-    };
     if (copy == nullptr) return;
     if (run.packed) {
         const float* x = pack.element;
-        Half half = {{__floats2bfloat162_rn(x[0], x[1]), __floats2bfloat162_rn(x[2], x[3])}};
-        *reinterpret_cast<Half*>(copy + run.first) = half;
+        __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(x[0], x[1]), __floats2bfloat162_rn(x[2], x[3])};
+        uint2 bits;
+        memcpy(&bits, pairs, sizeof(bits));
+        *reinterpret_cast<uint2*>(copy + run.first) = bits;
     } else {
 #pragma unroll
         for (unsigned i = 0; i < RUN; i++)

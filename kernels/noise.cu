@@ -21,7 +21,7 @@ constexpr unsigned THREADS = 256;
 // ---- words --------------------------------------------------------------------------------------------------------------
 
 // Address of the numbers; comes from the host anew for each step, as memory, so that a captured launch stays the same.
-struct Draw {
+struct alignas(16) Draw {
     uint64_t seed;
     uint64_t step;
     uint64_t first; // number of the stream that element 0 gets
@@ -147,13 +147,12 @@ struct Shape {
 };
 
 // A row of `rows`.
-struct Noising {
+struct alignas(16) Noising {
     float alpha, sigma, from, to;
 };
 
 __device__ __forceinline__ Noising noising_of(const float* rows, unsigned sample) {
-    const float* row = rows + size_t(sample) * 4;
-    return {row[0], row[1], row[2], row[3]};
+    return reinterpret_cast<const Noising*>(rows)[sample];
 }
 
 // One element; eps counts on noised frames only.

@@ -11,8 +11,8 @@
 constexpr unsigned THREADS = 256;
 
 // backend.rs: SamplerStep; comes from the host anew for each step, as memory, so that a captured launch stays the same.
-struct Step {
-    float from_x, from_prediction, clip, keep, to_x0, noise;
+struct alignas(16) Step {
+    float from_x, from_prediction, clip, keep, to_x0, noise, unused[2];
 };
 
 // The part of a step without noise. Comparisons, because fminf and fmaxf would hide a NaN.

@@ -197,7 +197,7 @@ fn check_backward_input_activated<B: Backend>(
 /// Without a gate, with one, and with one whose h is kept.
 fn check_residual<B: Backend>(backend: &B, size: (usize, usize, usize)) {
     let dims = dims(size);
-    let batch = [3, 2, 1].into_iter().find(|batch| dims.rows % batch == 0).unwrap_or(1);
+    let batch = [3, 2, 1].into_iter().find(|batch| dims.rows.is_multiple_of(*batch)).unwrap_or(1);
     let (tokens, slot) = (dims.rows / batch, Slots { count: 3, index: 1 });
     let x = exact(backend, 1, dims.rows * dims.inner);
     let w = exact(backend, 2, dims.columns * dims.inner);

@@ -7,6 +7,7 @@
 
 use std::ffi::c_void;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute_enum, CUstreamCaptureMode};
@@ -29,7 +30,7 @@ pub struct Kernel {
     function: sys::CUfunction,
     contract: Contract,
     // Functions live as long as their module.
-    _module: Arc<Module>,
+    _module: Rc<Module>,
 }
 
 /// A loaded PTX.
@@ -93,21 +94,21 @@ impl Driver {
     }
 
     /// Loads a PTX; the driver compiles it for the device.
-    pub fn load(&self, ptx: &str, name: &str) -> Result<Arc<Module>> {
+    pub fn load(&self, ptx: &str, name: &str) -> Result<Rc<Module>> {
         self.bind()?;
         let text =
             std::ffi::CString::new(ptx).map_err(|_| Error::device(format!("{name}: holds a zero byte")))?;
         // SAFETY: the image is a text that ends with a zero byte, and outlives the call.
         let handle = unsafe { result::module::load_data(text.as_ptr().cast()) };
         let handle = handle.map_err(|error| failure(&format!("cannot load the kernels {name}"), error))?;
-        Ok(Arc::new(Module { handle, context: self.context.clone() }))
+        Ok(Rc::new(Module { handle, context: self.context.clone() }))
     }
 
     /// A kernel of a module, held to its contract.
     ///
     /// # Errors
     /// [`Error::Device`] when the module has no such kernel, or when the device cannot give it its shared memory.
-    pub fn kernel(&self, module: &Arc<Module>, contract: Contract) -> Result<Kernel> {
+    pub fn kernel(&self, module: &Rc<Module>, contract: Contract) -> Result<Kernel> {
         self.bind()?;
         let name = std::ffi::CString::new(contract.name.as_str()).unwrap_or_default();
         // SAFETY: the module is loaded: `module` holds it.

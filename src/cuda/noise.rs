@@ -90,7 +90,7 @@ pub fn mix_drawn(
 
 /// batch, elements a sample, width; `None` when there is nothing to do, or too much for the kernels' indices.
 fn shape(cuda: &Cuda, x0: Ref<'_>, rows: Ref<'_>, width: usize) -> Option<[Arg; 3]> {
-    assert_eq!(rows.element, Element::F32, "levels of noise are f32");
+    assert!(rows.element == Element::F32 && rows.is_aligned(), "levels of noise are f32, read four at once");
     let batch = rows.len / COLUMNS;
     if batch == 0 || x0.len == 0 {
         return None;

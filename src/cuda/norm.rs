@@ -47,6 +47,7 @@ impl Groups {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn forward(
     cuda: &Cuda,
     y: &Span,

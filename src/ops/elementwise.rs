@@ -4,6 +4,8 @@ use crate::backend::{Activation, Backend};
 use crate::error::Result;
 use crate::tape::{Tape, Var};
 
+use super::expect_shape;
+
 /// `y = activation(x)`, any shape.
 pub fn activation<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, activation: Activation) -> Result<Var<B>> {
     let len = x.len();
@@ -18,5 +20,18 @@ pub fn activation<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, activation: Ac
             walk.close(&x, dx);
         }
         Ok(())
+    })
+}
+
+/// `y = x + branch`, equal shapes.
+pub fn residual<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, branch: &Var<B>) -> Result<Var<B>> {
+    expect_shape("residual", x.shape(), branch.shape())?;
+    let mut y = x.alloc_like(tape.backend, x.len())?;
+    tape.backend.residual_forward(B::view_mut(&mut y, 0..x.len()), x.data(), branch.data());
+    let shape = x.shape().to_vec();
+    let (x, branch) = (x.clone(), branch.clone());
+    tape.push(&shape, y, move |walk, dy| {
+        walk.pass(&branch, dy.clone())?;
+        walk.pass(&x, dy)
     })
 }
