@@ -40,6 +40,7 @@ SETS = {"f32": ["-arch=compute_80"], "bf16": ["-arch=compute_80", "-DDIT_BF16"]}
 # A mutant's tests may take so long. Those of the kernels as they are take a fraction of it, but as a whole.
 LIMIT_S = 120
 CONTROL_LIMIT_S = 600
+WORDS = 100  # of a complaint that a line of output shows, in characters
 # What only softcuda says: a finding of its checks, or an error that a launch failed with.
 CHECK = re.compile(r"softcuda: |\b(race|uninitiali[sz]ed|out of bounds|illegal|misaligned|bank conflict|barrier)\b", re.I)
 
@@ -132,7 +133,7 @@ def run_tests(binary, filters, ptx, limit):
     if late.is_set():
         return "hang", f"no end in {limit} s"
     if said:
-        words = said[0] if "softcuda: " in said[0] else said[1] or said[0]
+        words = said[0].partition("softcuda: ")[2] or said[1] or said[0]
         return ("check" if CHECK.search(" ".join(said)) else "test"), words
     if not ran:
         fail(f"no test of {pathlib.Path(binary).name} matches: {' '.join(filters)}")
@@ -165,8 +166,9 @@ def cell(text):
 def markdown(results):
     lines = ["| # | family | kind | change | caught by |", "|--:|---|---|---|---|"]
     for number, mutant, (caught, words) in results:
-        change = f"`{cell(mutant.old.strip())}` to `{cell(mutant.new.strip() or '(nothing)')}` ({mutant.file})"
-        verdict = f"{caught}: {cell(words[:110])}" if caught else f"**survives**: {mutant.survives or 'NOT EXPLAINED'}"
+        old, new = (" ".join(cell(text).split()) for text in (mutant.old, mutant.new))
+        change = f"{mutant.file}: `{old}` becomes " + (f"`{new}`" if new else "nothing")
+        verdict = f"{caught}: {cell(words[:WORDS])}" if caught else f"**survives**: {mutant.survives or 'NOT EXPLAINED'}"
         lines.append(f"| {number} | {mutant.family} | {mutant.kind} | {change} | {verdict} |")
     return "\n".join(lines) + "\n"
 
@@ -206,7 +208,7 @@ def main():
             number, mutant = runs[run]
             results.append((number, mutant, run.result()))
             caught, words = run.result()
-            print(f"{number:3} {mutant.family:11} {mutant.kind:28} {caught or 'SURVIVES':9} {words[:120]}", flush=True)
+            print(f"{number:3} {mutant.family:11} {mutant.kind:28} {caught or 'SURVIVES':9} {words[:WORDS]}", flush=True)
 
     results.sort(key=lambda result: result[0])
     if options.markdown:

@@ -85,7 +85,7 @@ MUTANTS = [
            "x_t = fmaf(row.alpha, x0, row.sigma * eps);"),
     Mutant("noise", "wrong operand", "noise.cu", "fmaf(row.alpha, eps, -(row.sigma * x0))", "fmaf(row.alpha, x0, -(row.sigma * eps))"),
     Mutant("noise", "wrong wrap", "noise.cu", "if (++frame == shape.width) frame = 0;", "++frame;"),
-    Mutant("noise", "wrong stride", "noise.cu", "rows + size_t(sample) * 4;", "rows + size_t(sample) * 3;"),
+    Mutant("noise", "swapped operands", "noise.cu", "float alpha, sigma, from, to;", "float sigma, alpha, from, to;"),
     # ---- embed
     Mutant("embed", "swapped indices", "embed.cu", "b = number / half, i = number % half", "b = number % batch, i = number / batch",
            "f32 bf16"),
