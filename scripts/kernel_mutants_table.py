@@ -50,7 +50,11 @@ MUTANTS = [
     Mutant("loss", "dropped fence", "common.cuh",
            "        __threadfence(); // after the barrier, so that it also passes on what the other threads wrote\n", ""),
     Mutant("loss", "missing barrier", "common.cuh",
-           "    __shared__ bool last;\n    __syncthreads();\n", "    __shared__ bool last;\n"),
+           "    __shared__ bool last;\n    __syncthreads();\n", "    __shared__ bool last;\n",
+           survives="equivalent in this family, where the thread that counts is the one that wrote the partial sum; the same "
+           "mutant in elementwise is caught"),
+    Mutant("elementwise", "missing barrier", "common.cuh",
+           "    __shared__ bool last;\n    __syncthreads();\n", "    __shared__ bool last;\n", tests="added_rows gated"),
     Mutant("loss", "missing barrier", "common.cuh", "        __threadfence();\n    }\n    __syncthreads();\n    return last;",
            "        __threadfence();\n    }\n    return last;"),
     Mutant("loss", "wrong stride", "flat.cuh", "i < count; i += THREADS) sum += partials[i];",
