@@ -30,8 +30,8 @@ TESTS = {
     "matmul": ["cuda", "nothing_to_sum", "no_rows"],
     "noise": ["on_cuda", "every_device", "replay"],
     "norm": ["_f32", "_bf16", "refused"],
-    "patch": ["cuda", "added_rows", "empty_batch"],
-    "sampler": ["on_cuda", "clipping", "replay"],
+    "patch": ["cuda", "empty_batch"],
+    "sampler": ["on_cuda", "replay"],
 }
 
 MUTANTS = [
@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant("patch", "wrong stride", "patch.cu", "y = token / grid_width * patch_height", "y = token / grid_width * patch_width", "f32",
            "cuda_at_odd_sizes"),
     Mutant("patch", "swapped indices", "patch.cu", "sample = row / tokens_a_sample, token = row % tokens_a_sample",
-           "sample = row % tokens_a_sample, token = row / tokens_a_sample", "f32", "added_rows"),
+           "sample = row % tokens_a_sample, token = row / tokens_a_sample", "f32", "cuda_at_odd_sizes"),
     Mutant("patch", "+= to =", "patch.cu", "dbias[channel] += sum;", "dbias[channel] = sum;", "f32", "cuda_at_odd_sizes"),
     Mutant("patch", "missing mask", "patch.cu", "run[i] = i < column.count ? *piece : 0.0f;", "run[i] = *piece;", "f32",
            "cuda_at_odd_sizes"),
@@ -200,7 +200,9 @@ MUTANTS = [
     Mutant("matmul", "wrong order", "matmul.cu", "        if (pre) store_run<ALIGNED>(pre + at, run, count);\n        activate_run(run, activation);\n",
            "        activate_run(run, activation);\n        if (pre) store_run<ALIGNED>(pre + at, run, count);\n", "f32", "cuda_at_odd_sizes"),
     Mutant("matmul", "missing permutation", "gemm_core.cuh", "const unsigned permutation = ALONG_K ? row / 2 % 4 : row % 8;",
-           "const unsigned permutation = 0;", "bf16", "cuda_at_sizes_of_packs"),
+           "const unsigned permutation = 0;", "bf16", "cuda_at_sizes_of_packs",
+           survives="the results are the same, only bank conflicts make it slow: docs/roofline.tsv counts these, a test holds "
+           "the embedded kernels against it"),
     Mutant("matmul", "swapped halves", "gemm_core.cuh", "b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]", "b[j / 2][j % 2 * 2 + 1], b[j / 2][j % 2 * 2]",
            "bf16", "cuda_at_sizes_of_packs"),
     # ---- attention
