@@ -21,8 +21,9 @@ const LARGEST: f32 = f32::from_bits(0x7F7F_0000);
 /// Odd sizes, the last one of which is cut into many pieces.
 const ODD: [(usize, usize, usize); 7] =
     [(1, 1, 1), (2, 31, 33), (3, 1, 65), (33, 2, 31), (2, 33, 127), (2, 7, 257), (3, 257, 127)];
-/// Rows of whole packs, several tiles of them, and enough rows for sums in two levels.
-const PACKED: [(usize, usize, usize); 4] = [(2, 300, 192), (3, 130, 384), (1, 4200, 8), (140, 1, 256)];
+/// Rows of whole packs, several tiles of them, as many rows as one level of sums takes, and enough for two, in several tiles.
+const PACKED: [(usize, usize, usize); 5] =
+    [(2, 300, 192), (3, 130, 384), (1, 4096, 8), (1, 4200, 136), (140, 1, 256)];
 
 fn shapes() -> impl Iterator<Item = TokenDims> {
     ODD.into_iter().chain(PACKED).map(|(batch, tokens, dim)| TokenDims { batch, tokens, dim })
@@ -91,6 +92,8 @@ fn check_find_non_finite<B: Backend>(b: &B) {
                 bad[len - 1] = f32::NAN;
                 bad[first] = value;
                 assert_eq!(find(&bad), Some(first), "{value} at {first} of {len}");
+                bad[first..].fill(value); // its neighbours, which the same thread sees
+                assert_eq!(find(&bad), Some(first), "{value} from {first} of {len} on");
             }
         }
     }

@@ -24,14 +24,15 @@ const CASES: [Case; 9] = [
 ];
 
 /// Sizes that packs of 16 bytes divide, for both elements of activations: what the kernels of a GPU are made for. Among them
-/// the patches of the presets, and a weight whose gradient is shared by many blocks.
-const ALIGNED_CASES: [Case; 6] = [
+/// the patches of the presets, and weights whose gradients are shared by many blocks: of one tile, and of several.
+const ALIGNED_CASES: [Case; 7] = [
     (1, 2, 3, 5, 4, 4, 72),
     (2, 1, 1, 16, 64, 8, 40),
     (3, 1, 3, 5, 8, 8, 136),
     (1, 1, 3, 3, 16, 16, 64),
     (1, 4, 2, 3, 16, 16, 24),
     (2, 2, 45, 51, 4, 4, 8),
+    (1, 16, 26, 41, 4, 4, 8),
 ];
 
 fn dims((batch, channels, grid_height, grid_width, patch_height, patch_width, dim): Case) -> PatchDims {

@@ -38,6 +38,30 @@ fn check<B: Backend>(b: &B, step: SamplerStep, with_noise: bool) {
     }
 }
 
+/// Each array in turn begins one element behind a pack's beginning; what lies around `x` stays.
+fn check_arrays_anywhere<B: Backend>(b: &B) {
+    let (len, around) = (65, 2.5);
+    let [x, prediction, z] = [1, 2, 3].map(|seed| random(seed, len));
+    let want = device(b, &x, &prediction, Some(&z), STEP);
+    for offsets in [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]] {
+        let [mut x, prediction, z] = [(&x, offsets[0]), (&prediction, offsets[1]), (&z, offsets[2])]
+            .map(|(values, offset)| upload(b, &[&vec![around; offset], &values[..], &[around]].concat()));
+        b.sampler_step(
+            B::view_mut(&mut x, offsets[0]..offsets[0] + len),
+            B::view(&prediction, offsets[1]..offsets[1] + len),
+            Some(B::view(&z, offsets[2]..offsets[2] + len)),
+            STEP,
+        );
+        let expected = [&vec![around; offsets[0]], &want[..], &[around]].concat();
+        assert_eq!(download(b, &x), expected, "{offsets:?}");
+    }
+}
+
+#[test]
+fn arrays_lie_anywhere() {
+    check_arrays_anywhere(&Cpu::poisoned());
+}
+
 #[test]
 fn with_noise() {
     check(&Cpu::poisoned(), STEP, true);
@@ -60,6 +84,7 @@ fn on_cuda() {
         check(&device, STEP, false);
         check(&device, SamplerStep { clip: f32::INFINITY, ..STEP }, true);
         check_clipping(&device);
+        check_arrays_anywhere(&device);
         cuda::assert_clean(&device);
     }
 }
