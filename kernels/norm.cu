@@ -217,10 +217,10 @@ __device__ __forceinline__ void backward(Element* dx, unsigned add, float* dscal
                                 counters);                                                                                     \
     }
 
-// Packs of 16 bytes; at 384 a bf16 row is cut into packs of 8 bytes, which leave no lane idle.
-constexpr unsigned PACK = Pack<Element>::COUNT;
+// Packs of 4 in both sets: with 8 of bf16 the two halves of a pack's f32 scale would lie 32 bytes apart from lane to lane.
+constexpr unsigned PACK = 4;
 NORM_KERNELS(256, 8, PACK, 1, 8)
-NORM_KERNELS(384, 12, 4, 1, 8)
+NORM_KERNELS(384, 12, PACK, 1, 8)
 NORM_KERNELS(512, 16, PACK, 1, 4)
 NORM_KERNELS(768, 24, PACK, 1, 4)
 NORM_KERNELS(1024, 8, PACK, 4, 4)

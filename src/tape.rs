@@ -246,6 +246,12 @@ impl<'a, B: Backend> Tape<'a, B> {
         Ok(results)
     }
 
+    /// Whether anybody reads the result of the part that runs. In the second run of a [`Self::checkpoint`] nobody does, only what
+    /// its ops saved; unless every value is watched.
+    pub fn result_is_needed(&self) -> bool {
+        self.watch.is_some() || !matches!(self.stash, Stash::Recalling(_))
+    }
+
     fn value(&mut self, shape: &[usize], data: Rc<B::Buf>) -> Result<Var<B>> {
         if let Some(step) = self.watch {
             check_finite(self.backend, &data, &self.label, step)?;

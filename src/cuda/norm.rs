@@ -10,8 +10,8 @@ use crate::backend::*;
 
 /// Dims that kernels are named after, the largest that each takes.
 const SIZES: [usize; 7] = [256, 384, 512, 768, 1024, 2048, 4096];
-/// Elements of a pack that every size can be cut into, whatever they are: 16 bytes of bf16.
-const PACK: usize = 8;
+/// Elements that the kernels, all but `odd`, move at once.
+const PACK: usize = 4;
 /// Rows that a warp of a forward kernel has one after the other: enough that blocks are not over before they have begun.
 const TURNS: usize = 4;
 

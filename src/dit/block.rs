@@ -126,7 +126,8 @@ impl Block {
         modulation: &'a Option<Var<B>>,
         half: Half,
     ) -> Residual<'a, B> {
-        Residual { stream, gate: modulation.as_ref().map(|modulation| (modulation, slot(half, Slot::Gate))) }
+        let gate = modulation.as_ref().map(|modulation| (modulation, slot(half, Slot::Gate)));
+        Residual { stream, gate, ends_part: matches!(half, Half::Mlp) }
     }
 
     fn normalise<B: Backend>(

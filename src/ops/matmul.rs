@@ -117,6 +117,9 @@ pub struct Residual<'a, B: Backend> {
     pub stream: &'a Var<B>,
     /// A slot of a modulation `[batch, slots * columns]`.
     pub gate: Option<(&'a Var<B>, usize)>,
+    /// Whether the result is that of a checkpointed part: it is not computed a second time then, unless backward wants
+    /// the branch (for its gate).
+    pub ends_part: bool,
 }
 
 /// A linear layer and the residual connection around its branch: `y = stream + gate (x w^T + b)`.
@@ -232,16 +235,18 @@ impl<B: Backend> End<B> {
                 Some((modulation.clone(), slot, stream.alloc_like(tape.backend, len)?))
             }
         };
-        let (branch, view) = match &mut gate {
-            None => (None, None),
-            Some((modulation, slot, branch)) => {
-                let gate = Gate { modulation: modulation.data(), slot: *slot, tokens: dims.tokens };
-                (Some(B::view_mut(branch, 0..len)), Some(gate))
-            }
-        };
-        let (w, b) = (tape.weight_data(&layer.weight), tape.weight_data(&layer.bias));
-        let y_view = B::view_mut(&mut y, 0..len);
-        tape.backend.matmul_residual_forward(y_view, branch, x, w, b, stream.data(), view, layer.dims);
+        if tape.result_is_needed() || !residual.ends_part || gate.is_some() {
+            let (branch, view) = match &mut gate {
+                None => (None, None),
+                Some((modulation, slot, branch)) => {
+                    let gate = Gate { modulation: modulation.data(), slot: *slot, tokens: dims.tokens };
+                    (Some(B::view_mut(branch, 0..len)), Some(gate))
+                }
+            };
+            let (w, b) = (tape.weight_data(&layer.weight), tape.weight_data(&layer.bias));
+            let y_view = B::view_mut(&mut y, 0..len);
+            tape.backend.matmul_residual_forward(y_view, branch, x, w, b, stream.data(), view, layer.dims);
+        }
         Ok(End { y, back: EndBackward { layer, shape, stream: stream.clone(), gate, dims } })
     }
 }

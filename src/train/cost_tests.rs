@@ -104,12 +104,12 @@ fn the_announced_memory_holds_the_data_and_its_batches() {
 
 #[test]
 fn the_advised_batch_is_the_largest_that_leaves_a_tenth_free() {
-    // A model whose activations outweigh its state.
-    let name = "small";
-    let everything = train_step_cost(&preset(name, &[])).unwrap().memory.run_bytes;
-    assert!(check(&preset(name, &[]), everything).is_ok());
+    // A model whose activations outweigh its state, and that recomputes already.
+    let (name, settings) = ("small", ["train.recompute=blocks", "train.batch=64"]);
+    let everything = train_step_cost(&preset(name, &settings)).unwrap().memory.run_bytes;
+    assert!(check(&preset(name, &settings), everything).is_ok());
     for available in [everything - 1, everything / 2] {
-        let (advice, config) = follow(name, &[], available);
+        let (advice, config) = follow(name, &settings, available);
         assert!(advice.starts_with("with --set train.batch="), "{advice}");
         let needed = |config: &Config| train_step_cost(config).unwrap().memory.run_bytes;
         let mut larger = config.clone();
@@ -119,9 +119,18 @@ fn the_advised_batch_is_the_largest_that_leaves_a_tenth_free() {
 }
 
 #[test]
+fn what_can_be_recomputed_goes_before_the_batch() {
+    let everything = train_step_cost(&preset("small", &[])).unwrap().memory.run_bytes;
+    let (advice, config) = follow("small", &[], everything - 1);
+    assert!(advice.starts_with("with --set train.recompute=blocks it needs "), "{advice}");
+    assert_eq!(config.train.batch, preset("small", &[]).train.batch);
+}
+
+#[test]
 fn when_not_even_one_sample_fits_the_model_has_to_shrink() {
-    let one = train_step_cost(&preset("seed", &["train.batch=1", "sample.count=1"])).unwrap();
-    let (advice, _) = follow("seed", &["sample.count=1"], one.memory.held_bytes / 2);
+    let settings = ["train.recompute=none", "sample.count=1"];
+    let one = train_step_cost(&preset("seed", &["train.batch=1", settings[0], settings[1]])).unwrap();
+    let (advice, _) = follow("seed", &settings, one.memory.held_bytes / 2);
     assert!(advice.contains("model.patch=[") || advice.contains("model.image=["), "{advice}");
     let advice = advice_of(&preset("seed", &[]), 1 << 20);
     assert!(advice.ends_with("try --preset demo"), "{advice}");
