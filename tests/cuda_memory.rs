@@ -19,6 +19,8 @@ use dit_engine::train::step::{StepInput, forward_backward};
 
 const SKIP: &str = "SOFTCUDA_SKIP_LAUNCHES";
 const GIB: u64 = 1 << 30;
+/// Kernels a step of the seed preset.
+const MOST_LAUNCHES: u64 = 120;
 
 #[test]
 fn the_seed_at_batch_16_peaks_below_2_gib() {
@@ -42,7 +44,9 @@ fn the_seed_at_batch_16_peaks_below_2_gib() {
     let mut state = State::new(&device, &dit.layout().initial_values(0)).unwrap();
     let schedule = Schedule::new(&config.diffusion);
     let x0 = vec![0.5; config.train.batch * dit.image_len()];
+    let mut launches = 0;
     for step in 0..3 {
+        let before = device.launch_counts().0;
         let (batch, width) = (config.train.batch, config.model.image[1]);
         let levels = Levels::draw(&schedule, &config.diffusion, 0, step, batch, width);
         let input = StepInput {
@@ -61,7 +65,10 @@ fn the_seed_at_batch_16_peaks_below_2_gib() {
                 Ok(())
             })
             .unwrap();
+        launches = device.launch_counts().0 - before;
     }
+    println!("{launches} launches a step");
+    assert!((1..=MOST_LAUNCHES).contains(&launches), "{launches} launches a step");
     device.check().unwrap();
     assert_eq!(predicted.held_bytes, device.memory().held_bytes, "predicted, and held by the pool");
     if let Some(peak) = driver::peak_bytes() {
