@@ -44,15 +44,9 @@ fn main() {
     match args.device.as_str() {
         "cpu" => {
             let peak = peak::fma_flops_per_second() * rayon::current_num_threads() as f64;
-            measure_all(&Cpu::new(), &args, Some(peak));
+            measure_all(Cpu::new, &args, Some(peak));
         }
-        "cuda" => match Cuda::open(Options::default()) {
-            Ok(cuda) => measure_all(&cuda, &args, None),
-            Err(error) => {
-                eprintln!("--device cuda: {error}");
-                std::process::exit(1);
-            }
-        },
+        "cuda" => measure_all(open_gpu, &args, None),
         other => {
             eprintln!("--device: there is no `{other}`; there are cpu and cuda");
             std::process::exit(2);
@@ -60,13 +54,21 @@ fn main() {
     }
 }
 
-fn measure_all<B: Backend>(backend: &B, args: &Args, peak: Option<f64>) {
+fn open_gpu() -> Cuda {
+    Cuda::open(Options::default()).unwrap_or_else(|error| {
+        eprintln!("--device cuda: {error}");
+        std::process::exit(1);
+    })
+}
+
+/// Each configuration on a fresh device: the memory of the one before is not its own.
+fn measure_all<B: Backend>(fresh: impl Fn() -> B, args: &Args, peak: Option<f64>) {
     for name in args.configs.split(',') {
         let Some(config) = configuration(name) else {
             eprintln!("--configs: there is no `{name}`; there are a, b, c and the presets");
             std::process::exit(2);
         };
-        measure(backend, name, &config, args, peak);
+        measure(&fresh(), name, &config, args, peak);
     }
 }
 
