@@ -25,22 +25,22 @@ impl Backend for Cuda {
 
     fn alloc(&self, len: usize) -> Result<Buffer> {
         self.check()?;
-        self.pool.take(len, Element::F32, false)
+        self.take(len, Element::F32, false)
     }
 
     fn alloc_activation(&self, len: usize) -> Result<Buffer> {
         self.check()?;
-        self.pool.take(len, self.activation_element(), false)
+        self.take(len, self.activation_element(), false)
     }
 
     fn alloc_weights(&self, len: usize) -> Result<Buffer> {
         self.check()?;
-        self.pool.take(len, Element::F32, self.precision == Precision::Bf16)
+        self.take(len, Element::F32, self.precision == Precision::Bf16)
     }
 
     fn alloc_like(&self, like: &Buffer, len: usize) -> Result<Buffer> {
         self.check()?;
-        self.pool.take(len, like.element(), false)
+        self.take(len, like.element(), false)
     }
 
     fn len(buf: &Buffer) -> usize {

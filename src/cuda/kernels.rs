@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const EMBEDDED: &[(&str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// Names a folder with PTX to use in place of the embedded one, for work on kernels: a change is tried without building the
-/// program anew (`scripts/kernel-mutants` does so).
+/// program anew (`scripts/kernel-mutants.py` does so).
 const OTHER_PTX: &str = "DIT_PTX_DIR";
 
 /// The oldest compute capability that has kernels.

@@ -12,7 +12,7 @@ use crate::backend::MemoryUse;
 use crate::error::Result;
 use crate::pool::Shelves;
 
-/// Alignment of device memory.
+/// Alignment of addresses that mean nothing.
 const MADE_UP_ALIGN: u64 = 256;
 
 /// What a buffer is made of.
@@ -63,7 +63,7 @@ impl Pool {
     /// `len` elements with unspecified contents. With `half_copy` the buffer of f32 has a bf16 copy beside it.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] when the device has not so much left, even without what waits in the pool.
+    /// [`crate::Error::Device`] when the device has not so much left ([`Self::give_up_idle`] may help).
     pub fn take(&self, len: usize, element: Element, half_copy: bool) -> Result<Buffer> {
         let main = self.take_bytes(len * element.bytes())?;
         let copy = if half_copy { Some(self.take_bytes(len * Element::Bf16.bytes())?) } else { None };
@@ -81,19 +81,22 @@ impl Pool {
         Ok(Block { address, bytes, home: self.clone() })
     }
 
-    /// From the device; what waits on the shelves is given back first when it does not have enough.
     fn allocate(&self, bytes: u64) -> Result<u64> {
-        if let Some(next) = &self.made_up {
-            return Ok(next.replace(next.get() + bytes.next_multiple_of(MADE_UP_ALIGN)));
+        match &self.made_up {
+            Some(next) => Ok(next.replace(next.get() + bytes.next_multiple_of(MADE_UP_ALIGN))),
+            None => self.driver.allocate(bytes),
         }
-        self.driver.allocate(bytes).or_else(|error| {
-            let idle = self.shelves.borrow_mut().clear();
-            if idle.is_empty() {
-                return Err(error);
-            }
+    }
+
+    /// Gives what waits on the shelves back to the device; whether there was anything. Commands that were collected and have
+    /// not run yet may use it: they have to be put on the stream first.
+    pub fn give_up_idle(&self) -> bool {
+        let idle = self.shelves.borrow_mut().clear();
+        let any = !idle.is_empty();
+        if self.made_up.is_none() {
             idle.into_iter().for_each(|address| self.driver.free(address));
-            self.driver.allocate(bytes)
-        })
+        }
+        any
     }
 
     /// Live, peak and held bytes, and how often the device was asked.

@@ -272,9 +272,21 @@ impl Cuda {
         }
     }
 
+    /// Memory from the pool. When the device has not enough, what waits in the pool goes back to it, after the commands that
+    /// may still use it.
+    fn take(&self, len: usize, element: Element, half_copy: bool) -> Result<Buffer> {
+        self.pool.take(len, element, half_copy).or_else(|error| {
+            self.queue.settle();
+            if !self.pool.give_up_idle() {
+                return Err(error);
+            }
+            self.pool.take(len, element, half_copy)
+        })
+    }
+
     /// f32 memory that a launch needs for itself; it may be dropped as soon as the launch is on the stream.
     fn workspace(&self, len: usize) -> Option<Buffer> {
-        match self.pool.take(len, Element::F32, false) {
+        match self.take(len, Element::F32, false) {
             Ok(buffer) => Some(buffer),
             Err(error) => {
                 self.queue.note(Err(error));
