@@ -74,7 +74,7 @@ fn measure_all<B: Backend>(fresh: impl Fn() -> B, args: &Args, peak: Option<f64>
 
 /// `peak` is what the device can do in operations a second, where that is known.
 fn measure<B: Backend>(backend: &B, name: &str, config: &Config, args: &Args, peak: Option<f64>) {
-    let dit = Dit::new(&config.model).expect("a configuration that fits together");
+    let dit = Dit::new(&config.model, &config.text).expect("a configuration that fits together");
     let schedule = Schedule::new(&config.diffusion);
     let cost = train_step_cost(config).expect("a configuration that fits together");
     let mut state = State::new(backend, &dit.layout().initial_values(0)).expect("memory");
@@ -86,6 +86,7 @@ fn measure<B: Backend>(backend: &B, name: &str, config: &Config, args: &Args, pe
         let levels = Levels::draw(&schedule, &config.diffusion, 0, step, config.train.batch, width);
         let input = StepInput {
             x0: &x0,
+            captions: None,
             noise: StepInput::training_noise(0, step),
             levels: &levels,
             objective: Objective::X0,

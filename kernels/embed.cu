@@ -1,13 +1,15 @@
 // sets: f32 bf16
 //
-// The sinusoidal step embedding, and rows of a table by index. All of it is small: a few rows a sample.
+// The sinusoidal step embedding, rows of a table by index, and means over tokens. All of it is small: a few rows a sample.
 //
 //   step    out[b] = concat(sin(t f), cos(t f)), f_i = max_period^(-i / half)
 //   lookup  forward out[r, :] = table[indices[r], :]; backward dtable[indices[r], :] += dout[r, :], in the order of r
+//   pool    forward out[b, :] = sum over n < lengths[b] of x[b, n, :] / lengths[b]; backward dx[b, n, :] = dout[b, :] / lengths[b]
 //
-// Layout: t [batch], out [batch, 2 half]; table [.., dim], out and dout [count, dim]. Nothing is saved.
+// Layout: t [batch], out [batch, 2 half]; table [.., dim], out and dout [count, dim]; x and dx [batch, tokens, dim], lengths
+// [batch]. Nothing is saved.
 //
-// Parallelism: a thread an element; backward, a block has the table row of the first r that names it, and adds all the others.
+// Parallelism: a thread an element of the result; a lookup's backward, a block has the table row of the first r that names it, and adds all the others.
 
 #include "common.cuh"
 
@@ -50,4 +52,25 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
         }
         dtable[size_t(index) * dim + column] = sum;
     }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    embed_pool_forward(float* out, const Element* x, const float* lengths, unsigned batch, unsigned tokens, unsigned dim) {
+    size_t number = size_t(blockIdx.x) * THREADS + threadIdx.x;
+    if (number >= size_t(batch) * dim) return;
+    size_t b = number / dim, column = number % dim;
+    float length = lengths[b], sum = 0.0f;
+    const Element* row = x + b * tokens * dim + column;
+    for (unsigned n = 0; n < unsigned(length); n++, row += dim) sum += load(row);
+    out[number] = sum / length;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    embed_pool_backward(Element* dx, unsigned add, const float* dout, const float* lengths, unsigned batch, unsigned tokens,
+                        unsigned dim) {
+    size_t number = size_t(blockIdx.x) * THREADS + threadIdx.x;
+    if (number >= size_t(batch) * tokens * dim) return;
+    size_t b = number / dim / tokens, n = number / dim % tokens;
+    float length = lengths[b], gradient = n < unsigned(length) ? dout[b * dim + number % dim] / length : 0.0f;
+    store(&dx[number], add ? load(&dx[number]) + gradient : gradient);
 }

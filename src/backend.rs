@@ -257,6 +257,35 @@ pub trait Backend: Sized + 'static {
         dims: AttentionDims,
     );
 
+    /// Attention of one sequence to another, of which sample b has `lengths[b]` keys (1 at least); the others are padding:
+    /// `out = softmax(q k^T / sqrt(head_dim)) v` over the keys that there are.
+    ///
+    /// q and out `[batch, queries, heads, head_dim]`, kv `[batch, keys, 2, heads, head_dim]`, lengths `[batch]` (whole
+    /// numbers). `lse [batch, heads, queries]` receives the log of the sum of exp(score), saved for backward.
+    fn cross_attention_forward(
+        &self,
+        out: Self::Mut<'_>,
+        lse: Self::Mut<'_>,
+        q: Self::Ref<'_>,
+        kv: Self::Ref<'_>,
+        lengths: Self::Ref<'_>,
+        dims: CrossAttentionDims,
+    );
+    /// As [`Self::attention_backward`]; the gradient of padding is 0.
+    #[allow(clippy::too_many_arguments)]
+    fn cross_attention_backward(
+        &self,
+        dq: Self::Mut<'_>,
+        dkv: Self::Mut<'_>,
+        dout: Self::Ref<'_>,
+        out: Self::Ref<'_>,
+        lse: Self::Ref<'_>,
+        q: Self::Ref<'_>,
+        kv: Self::Ref<'_>,
+        lengths: Self::Ref<'_>,
+        dims: CrossAttentionDims,
+    );
+
     // ---- patch ------------------------------------------------------------------------------------
 
     /// Strided convolution: `tokens[b, n, d] = bias[d] + sum over (c, i, j) of weight[d, c, i, j]
@@ -387,6 +416,19 @@ pub trait Backend: Sized + 'static {
     /// `dtable[indices[r], :] += dout[r, :]`, in the order of r.
     fn lookup_backward(&self, dtable: Self::Mut<'_>, dout: Self::Ref<'_>, indices: &[u32], dim: usize);
 
+    /// Mean over a sample's tokens, of which it has `lengths[b]` (1 at least); the others are padding:
+    /// `out[b, :] = sum over n < lengths[b] of x[b, n, :] / lengths[b]`; out `[batch, dim]`, lengths `[batch]`.
+    fn pool_forward(&self, out: Self::Mut<'_>, x: Self::Ref<'_>, lengths: Self::Ref<'_>, dims: TokenDims);
+    /// `dx[b, n, :] = dout[b, :] / lengths[b]`, of padding 0.
+    fn pool_backward(
+        &self,
+        dx: Self::Mut<'_>,
+        write: Write,
+        dout: Self::Ref<'_>,
+        lengths: Self::Ref<'_>,
+        dims: TokenDims,
+    );
+
     // ---- noise ------------------------------------------------------------------------------------
 
     /// Standard normal numbers: element i is number `first + i` of the stream `key` (Philox, then Box and Muller
@@ -462,12 +504,30 @@ pub trait Backend: Sized + 'static {
 
     // ---- sampler ----------------------------------------------------------------------------------
 
-    /// `x0 = clamp(from_x x + from_prediction prediction); x = keep x + to_x0 x0 + noise z`, x in place.
+    /// `x0 = clamp(from_x x + from_prediction prediction)`, then at once
+    /// `x = keep x + to_x0 x0 + from_saved saved + noise z` and `saved = save_x x + save_x0 x0`, both in place; what is absent
+    /// counts as 0.
     fn sampler_step(
         &self,
         x: Self::Mut<'_>,
+        saved: Option<Self::Mut<'_>>,
         prediction: Self::Ref<'_>,
         z: Option<Self::Ref<'_>>,
         step: SamplerStep,
+    );
+    /// Classifier-free guidance (Ho and Salimans 2022, eq. 6) with rescaling (Lin et al. 2024, eqs. 15 and 16):
+    /// `g = unconditional + scale (conditional - unconditional)`,
+    /// `out = g (1 - rescale + rescale deviation(conditional) / deviation(g))`, the deviations over a sample.
+    ///
+    /// out, conditional and unconditional `[samples, elements]`.
+    #[allow(clippy::too_many_arguments)]
+    fn guide(
+        &self,
+        out: Self::Mut<'_>,
+        conditional: Self::Ref<'_>,
+        unconditional: Self::Ref<'_>,
+        samples: usize,
+        scale: f32,
+        rescale: f32,
     );
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli -> train, diffusion -> dit -> ops -> tape -> backend <= cpu
-//!        dataset, audio (no tensors)
+//!        dataset, audio, text (no tensors)
 //! ```
 
 pub mod audio;
@@ -26,6 +26,7 @@ pub mod pool;
 pub mod random;
 pub mod render;
 pub mod tape;
+pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};

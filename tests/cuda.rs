@@ -50,7 +50,7 @@ struct Run<'a, B: Backend> {
 
 impl<'a, B: Backend> Run<'a, B> {
     fn new(backend: &'a B, config: &Config) -> Self {
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let mut weights = dit.layout().initial_values(3);
         // adaLN-Zero starts as the identity; away from it, every path is used.
         for span in dit.layout().spans() {
@@ -76,6 +76,7 @@ impl<'a, B: Backend> Run<'a, B> {
             let x0 = random(50 + step % 4, config.train.batch * dit.image_len());
             let input = StepInput {
                 x0: &x0,
+                captions: None,
                 noise: StepInput::training_noise(1, step),
                 levels: &levels,
                 objective: config.diffusion.objective,
@@ -226,7 +227,7 @@ fn the_same_seed_sounds_the_same_on_cpu_and_gpu() {
         images(&State::download(&cpu, &run.state.weights))
     };
     fn images<B: Backend>(backend: &B, config: &Config, weights: &[f32]) -> Vec<f32> {
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let state = State::new(backend, weights).unwrap();
         let model = Model { backend, dit: &dit, weights: &state.weights };
         let schedule = Schedule::new(&config.diffusion);

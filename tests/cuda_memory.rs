@@ -74,7 +74,7 @@ fn the_seed_at_batch_16_peaks_below_2_gib() {
     let device = devices::cuda(Precision::Bf16);
     let predicted = run_cost(&device, &config, 0).unwrap().memory;
     let before = driver::peak_bytes().unwrap_or(0);
-    let dit = Dit::new(&config.model).unwrap();
+    let dit = Dit::new(&config.model, &config.text).unwrap();
     let mut state = State::new(&device, &dit.layout().initial_values(0)).unwrap();
     let schedule = Schedule::new(&config.diffusion);
     let x0 = vec![0.5; config.train.batch * dit.image_len()];
@@ -85,6 +85,7 @@ fn the_seed_at_batch_16_peaks_below_2_gib() {
         let levels = Levels::draw(&schedule, &config.diffusion, 0, step, batch, width);
         let input = StepInput {
             x0: &x0,
+            captions: None,
             noise: StepInput::training_noise(0, step),
             levels: &levels,
             objective: config.diffusion.objective,

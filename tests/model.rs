@@ -37,7 +37,7 @@ fn small(block: BlockKind) -> Config {
 #[test]
 fn the_seed_has_exactly_its_parameters() {
     let config = Config::resolve("seed", &Overrides::default()).unwrap();
-    let dit = Dit::new(&config.model).unwrap();
+    let dit = Dit::new(&config.model, &config.text).unwrap();
     assert_eq!(config.model.tokens(), 6_592);
     assert_eq!(dit.layout().count(), 5_388_802);
     let shape = |name: &str| dit.layout().find(name).unwrap().shape.clone();
@@ -59,7 +59,7 @@ fn the_seed_has_exactly_its_parameters() {
 fn every_preset_lays_out_without_overlap() {
     for name in dit_engine::config::presets::NAMES {
         let config = Config::resolve(name, &Overrides::default()).unwrap();
-        let layout = Dit::new(&config.model).unwrap().layout().clone();
+        let layout = Dit::new(&config.model, &config.text).unwrap().layout().clone();
         let mut spans: Vec<_> = layout.spans().iter().map(|span| span.range.clone()).collect();
         spans.sort_by_key(|range| range.start);
         assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "{name}");
@@ -77,7 +77,7 @@ fn the_gradient_of_the_whole_model_is_its_slope() {
     for block in [BlockKind::Seed, BlockKind::AdalnZero] {
         let config = small(block);
         let backend = Cpu::poisoned();
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let schedule = Schedule::new(&config.diffusion);
         // Every parameter away from zero, so that every path carries gradient.
         let mut weights = dit.layout().initial_values(3);
@@ -89,6 +89,7 @@ fn the_gradient_of_the_whole_model_is_its_slope() {
         let (x0, noise) = (random(5, 3 * dit.image_len()), random(6, 3 * dit.image_len()));
         let input = StepInput {
             x0: &x0,
+            captions: None,
             noise: NoiseSource::Given(&noise),
             levels: &levels,
             objective: Objective::X0,
@@ -126,7 +127,7 @@ fn the_second_step_allocates_nothing_and_a_model_learns() {
     for block in [BlockKind::Seed, BlockKind::AdalnZero] {
         let config = small(block);
         let backend = Cpu::poisoned();
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let schedule = Schedule::new(&config.diffusion);
         let mut state = State::new(&backend, &dit.layout().initial_values(0)).unwrap();
         let x0 = random(9, 4 * dit.image_len());
@@ -136,6 +137,7 @@ fn the_second_step_allocates_nothing_and_a_model_learns() {
             let levels = Levels::draw(&schedule, &config.diffusion, 1, step, 4, 16);
             let input = StepInput {
                 x0: &x0,
+                captions: None,
                 noise: StepInput::training_noise(1, step),
                 levels: &levels,
                 objective: Objective::X0,
@@ -158,7 +160,7 @@ fn the_second_step_allocates_nothing_and_a_model_learns() {
 fn recomputed_blocks_give_the_same_gradients_from_less_memory() {
     for block in [BlockKind::Seed, BlockKind::AdalnZero] {
         let config = small(block);
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let schedule = Schedule::new(&config.diffusion);
         let mut weights = dit.layout().initial_values(3);
         weights.iter_mut().zip(random(4, dit.layout().len())).for_each(|(w, n)| *w += 0.1 * n);
@@ -169,7 +171,7 @@ fn recomputed_blocks_give_the_same_gradients_from_less_memory() {
             let mut state = State::new(&backend, &weights).unwrap();
             let noise = NoiseSource::Given(&noise);
             let objective = Objective::X0;
-            let input = StepInput { x0: &x0, noise, levels: &levels, objective, recompute };
+            let input = StepInput { x0: &x0, captions: None, noise, levels: &levels, objective, recompute };
             forward_backward(&backend, &dit, &mut state, &input, None).unwrap();
             let bits: Vec<u32> =
                 State::download(&backend, &state.gradients).iter().map(|g| g.to_bits()).collect();

@@ -220,7 +220,7 @@ fn a_nan_has_the_name_of_the_tensor_where_it_began() {
     let folder = temporary.path().join("run");
     run(&folder, &config, &data, 5, false);
     let good = Checkpoint::load(&folder.join("checkpoints/last.safetensors")).unwrap();
-    let dit = Dit::new(&config.model).unwrap();
+    let dit = Dit::new(&config.model, &config.text).unwrap();
     // A bias at the top of f32's range is finite, but not its square, which the next norm needs.
     for (parameter, poison, tensor, step) in [
         ("blocks.1.mlp.0.weight", f32::NAN, "parameter blocks.1.mlp.0.weight", 5),

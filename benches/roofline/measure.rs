@@ -34,7 +34,7 @@ pub fn run(config: &Config, precision: Precision, ops: &Path) -> Result<()> {
 }
 
 fn step(watched: &Watched, config: &Config) -> Result<()> {
-    let dit = Dit::new(&config.model)?;
+    let dit = Dit::new(&config.model, &config.text)?;
     // Any numbers that are not all zero: what kernels do does not depend on them.
     let weights: Vec<f32> = (0..dit.layout().len()).map(|i| ((i % 97) as f32 - 48.0) * 5e-4).collect();
     let mut state = State::new(watched, &weights)?;
@@ -44,6 +44,7 @@ fn step(watched: &Watched, config: &Config) -> Result<()> {
     let levels = Levels::draw(&schedule, &config.diffusion, 0, 0, config.train.batch, config.model.image[1]);
     let input = StepInput {
         x0: &x0,
+        captions: None,
         noise: StepInput::training_noise(0, 0),
         levels: &levels,
         objective: config.diffusion.objective,

@@ -128,6 +128,28 @@ impl AttentionDims {
     }
 }
 
+/// Multi-head attention of one sequence to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrossAttentionDims {
+    /// Samples.
+    pub batch: usize,
+    /// Tokens a sample that attend.
+    pub queries: usize,
+    /// Tokens a sample that are attended to, padding included.
+    pub keys: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Features a head.
+    pub head_dim: usize,
+}
+
+impl CrossAttentionDims {
+    /// `heads * head_dim`
+    pub fn dim(&self) -> usize {
+        self.heads * self.head_dim
+    }
+}
+
 /// An image cut into patches that do not overlap: kernel = stride = patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatchDims {
@@ -212,6 +234,8 @@ pub enum Purpose {
     Validation = 7,
     /// Values in tests.
     Test = 8,
+    /// Which captions of a training step are dropped.
+    CaptionDropout = 9,
 }
 
 /// Address of a stream of random numbers: Philox4x32-10 (Salmon et al. 2011) with key = (low, high half of
@@ -284,8 +308,9 @@ pub struct AdamStep {
     pub ema_decay: f32,
 }
 
-/// One step of a sampler, all kinds: the prediction becomes an estimate of x0, and x moves on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// One step of a sampler, all kinds: the prediction becomes an estimate of x0, and x moves on. Samplers of second order have
+/// `saved`, of the size of x, for what a step leaves to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SamplerStep {
     /// x0 = from_x * x + from_prediction * prediction
     pub from_x: f32,
@@ -293,12 +318,18 @@ pub struct SamplerStep {
     pub from_prediction: f32,
     /// x0 is clamped to +-clip; infinity for none.
     pub clip: f32,
-    /// x = keep * x + to_x0 * x0 + noise * z
+    /// x = keep * x + to_x0 * x0 + from_saved * saved + noise * z
     pub keep: f32,
     /// See `keep`.
     pub to_x0: f32,
     /// See `keep`.
+    pub from_saved: f32,
+    /// See `keep`.
     pub noise: f32,
+    /// saved = save_x * x + save_x0 * x0, with x as it was before.
+    pub save_x: f32,
+    /// See `save_x`.
+    pub save_x0: f32,
 }
 
 /// Device memory in use, in bytes.

@@ -25,7 +25,7 @@ pub fn run(args: &PresetArgs) -> Result<()> {
     for name in presets::NAMES {
         let config = Config::resolve(name, &Overrides::default())?;
         let about = presets::text(name)?.lines().next().unwrap_or_default().trim_start_matches("# ");
-        let parameters = Dit::new(&config.model)?.layout().count();
+        let parameters = Dit::new(&config.model, &config.text)?.layout().count();
         print(format!("{name:6} {:>11} parameters  {about}\n", group_digits(parameters)))?;
     }
     Ok(())

@@ -76,7 +76,7 @@ fn run_on<B: Backend>(backend: &B, args: &SampleArgs, stop: &AtomicBool) -> Resu
     let checkpoint = Checkpoint::load(&path)?;
     let config = sampling_config(args, &checkpoint.config)?;
     let normalizer = Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() };
-    let dit = Dit::new(&config.model)?;
+    let dit = Dit::new(&config.model, &config.text)?;
     let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let session = Session {
         args,

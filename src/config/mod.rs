@@ -20,6 +20,8 @@ pub use keys::{Overrides, data_differences};
 pub struct Config {
     /// `model.*`: shape and size of the network.
     pub model: ModelConfig,
+    /// `text.*`: what the network hears of captions.
+    pub text: TextConfig,
     /// `data.*`: how sound becomes an image. `data.image` is always `model.image` and not a key of its own.
     pub data: RepresentationConfig,
     /// `diffusion.*`: the noise process and what is predicted.
@@ -107,6 +109,70 @@ impl Default for ModelConfig {
             mlp_ratio: 4,
             block: BlockKind::AdalnZero,
             position: Position::Sincos,
+        }
+    }
+}
+
+/// How a caption reaches the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextMode {
+    /// Not at all: unconditional.
+    #[default]
+    None,
+    /// As one vector, added to the step embedding.
+    Pooled,
+    /// As a sequence, by cross-attention in each block.
+    Cross,
+    /// Both ways.
+    Both,
+}
+
+impl TextMode {
+    /// Whether a caption becomes one vector.
+    pub fn pools(self) -> bool {
+        matches!(self, TextMode::Pooled | TextMode::Both)
+    }
+
+    /// Whether blocks attend to a caption's tokens.
+    pub fn crosses(self) -> bool {
+        matches!(self, TextMode::Cross | TextMode::Both)
+    }
+}
+
+/// `text.*`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TextConfig {
+    /// How a caption reaches the network.
+    pub mode: TextMode,
+    /// Entries of the table of tokens; the tokenizer has at most as many.
+    pub vocabulary: usize,
+    /// Tokens of a caption; longer ones are cut.
+    pub tokens: usize,
+    /// Features a token.
+    pub dim: usize,
+    /// Blocks of the text encoder.
+    pub depth: usize,
+    /// Attention heads of the text encoder; divides `dim`.
+    pub heads: usize,
+    /// Part of the training captions that are dropped, so that the model also learns to do without one (guidance).
+    pub dropout: f64,
+    /// Features a token of a frozen, pretrained encoder that takes the place of the trained one; 0 for none.
+    pub features: usize,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self {
+            mode: TextMode::None,
+            vocabulary: 2048,
+            tokens: 48,
+            dim: 256,
+            depth: 2,
+            heads: 4,
+            dropout: 0.1,
+            features: 0,
         }
     }
 }
@@ -335,6 +401,7 @@ impl Config {
     /// [`Error::Config`] with the first key that cannot work, and what would.
     pub fn check(&self) -> Result<()> {
         self.model.check()?;
+        self.text.check()?;
         self.check_counts()?;
         for (key, value) in [
             ("train.clip", self.train.clip),
@@ -421,6 +488,36 @@ impl Config {
              --set model.image=[{rows},{width}] --set model.patch=[{down},{across}] would fit"
         );
         Err(Error::config("model.image", problem))
+    }
+}
+
+impl TextConfig {
+    /// Checks that the shapes fit together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key.
+    pub fn check(&self) -> Result<()> {
+        for (key, value, least) in [
+            ("text.vocabulary", self.vocabulary, crate::text::SMALLEST_VOCABULARY),
+            ("text.tokens", self.tokens, 1),
+            ("text.dim", self.dim, 1),
+            ("text.depth", self.depth, 0),
+            ("text.heads", self.heads, 1),
+            ("text.features", self.features, 0),
+        ] {
+            if !(least..=LARGEST_EXTENT).contains(&value) {
+                let problem = format!("is {value}; it must be at least {least} and at most {LARGEST_EXTENT}");
+                return Err(Error::config(key, problem));
+            }
+        }
+        if !self.dim.is_multiple_of(self.heads) {
+            let problem = format!("{} heads do not divide text.dim = {}", self.heads, self.dim);
+            return Err(Error::config("text.heads", problem));
+        }
+        if !(0.0..=1.0).contains(&self.dropout) {
+            return Err(Error::config("text.dropout", format!("{} is not in 0 .. 1", self.dropout)));
+        }
+        Ok(())
     }
 }
 

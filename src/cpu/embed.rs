@@ -1,7 +1,8 @@
-//! embed: the sinusoidal step embedding, and rows of a table. Formulas: `Backend::step_embedding`,
-//! `Backend::lookup_*`. All of it is small (a few rows a sample) and runs on the caller.
+//! embed: the sinusoidal step embedding, rows of a table, and means over tokens. Formulas: `Backend::step_embedding`,
+//! `Backend::lookup_*`, `Backend::pool_*`. All of it is small (a few rows a sample) and runs on the caller.
 
 use super::pieces::add_to;
+use crate::backend::*;
 
 /// See `Backend::step_embedding`. In f64: the angle reaches 1000, where f32 has only four decimals left.
 pub fn step_embedding(out: &mut [f32], t: &[f32], half: usize, max_period: f32) {
@@ -26,5 +27,28 @@ pub fn lookup_forward(out: &mut [f32], table: &[f32], indices: &[u32], dim: usiz
 pub fn lookup_backward(dtable: &mut [f32], dout: &[f32], indices: &[u32], dim: usize) {
     for (row, &index) in dout.chunks_exact(dim).zip(indices) {
         add_to(&mut dtable[index as usize * dim..][..dim], row);
+    }
+}
+
+/// See `Backend::pool_forward`.
+pub fn pool_forward(out: &mut [f32], x: &[f32], lengths: &[f32], dims: TokenDims) {
+    let samples = out.chunks_exact_mut(dims.dim).zip(x.chunks_exact(dims.tokens * dims.dim));
+    for ((out, x), &length) in samples.zip(lengths) {
+        out.fill(0.0);
+        x.chunks_exact(dims.dim).take(length as usize).for_each(|row| add_to(out, row));
+        out.iter_mut().for_each(|out| *out /= length);
+    }
+}
+
+/// See `Backend::pool_backward`.
+pub fn pool_backward(dx: &mut [f32], write: Write, dout: &[f32], lengths: &[f32], dims: TokenDims) {
+    if write == Write::Replace {
+        dx.fill(0.0);
+    }
+    let samples = dx.chunks_exact_mut(dims.tokens * dims.dim).zip(dout.chunks_exact(dims.dim));
+    for ((dx, dout), &length) in samples.zip(lengths) {
+        for row in dx.chunks_exact_mut(dims.dim).take(length as usize) {
+            row.iter_mut().zip(dout).for_each(|(dx, dout)| *dx += dout / length);
+        }
     }
 }

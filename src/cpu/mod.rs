@@ -261,6 +261,33 @@ impl Backend for Cpu {
         attention::backward(dqkv, dout, out, lse, qkv, dims);
     }
 
+    fn cross_attention_forward(
+        &self,
+        out: &mut [f32],
+        lse: &mut [f32],
+        q: &[f32],
+        kv: &[f32],
+        lengths: &[f32],
+        dims: CrossAttentionDims,
+    ) {
+        attention::cross_forward(out, lse, q, kv, lengths, dims);
+    }
+
+    fn cross_attention_backward(
+        &self,
+        dq: &mut [f32],
+        dkv: &mut [f32],
+        dout: &[f32],
+        out: &[f32],
+        lse: &[f32],
+        q: &[f32],
+        kv: &[f32],
+        lengths: &[f32],
+        dims: CrossAttentionDims,
+    ) {
+        attention::cross_backward(dq, dkv, dout, out, lse, q, kv, lengths, dims);
+    }
+
     fn patch_embed_forward(
         &self,
         tokens: &mut [f32],
@@ -414,6 +441,14 @@ impl Backend for Cpu {
         embed::lookup_backward(dtable, dout, indices, dim);
     }
 
+    fn pool_forward(&self, out: &mut [f32], x: &[f32], lengths: &[f32], dims: TokenDims) {
+        embed::pool_forward(out, x, lengths, dims);
+    }
+
+    fn pool_backward(&self, dx: &mut [f32], write: Write, dout: &[f32], lengths: &[f32], dims: TokenDims) {
+        embed::pool_backward(dx, write, dout, lengths, dims);
+    }
+
     fn normal(&self, out: &mut [f32], key: NoiseKey, first: u64) {
         noise::normal(out, key, first);
     }
@@ -473,7 +508,26 @@ impl Backend for Cpu {
         adam::update(weights, first, second, ema, gradient, norm2, step);
     }
 
-    fn sampler_step(&self, x: &mut [f32], prediction: &[f32], z: Option<&[f32]>, step: SamplerStep) {
-        sampler::step(x, prediction, z, step);
+    fn sampler_step(
+        &self,
+        x: &mut [f32],
+        saved: Option<&mut [f32]>,
+        prediction: &[f32],
+        z: Option<&[f32]>,
+        step: SamplerStep,
+    ) {
+        sampler::step(x, saved, prediction, z, step);
+    }
+
+    fn guide(
+        &self,
+        out: &mut [f32],
+        conditional: &[f32],
+        unconditional: &[f32],
+        samples: usize,
+        scale: f32,
+        rescale: f32,
+    ) {
+        sampler::guide(out, conditional, unconditional, samples, scale, rescale);
     }
 }

@@ -302,6 +302,33 @@ impl Backend for Cuda {
         attention::backward(self, dqkv, dout, out, lse, qkv, dims);
     }
 
+    fn cross_attention_forward(
+        &self,
+        out: Mut<'_>,
+        lse: Mut<'_>,
+        q: Ref<'_>,
+        kv: Ref<'_>,
+        lengths: Ref<'_>,
+        dims: CrossAttentionDims,
+    ) {
+        attention::cross_forward(self, out, lse, q, kv, lengths, dims);
+    }
+
+    fn cross_attention_backward(
+        &self,
+        dq: Mut<'_>,
+        dkv: Mut<'_>,
+        dout: Ref<'_>,
+        out: Ref<'_>,
+        lse: Ref<'_>,
+        q: Ref<'_>,
+        kv: Ref<'_>,
+        lengths: Ref<'_>,
+        dims: CrossAttentionDims,
+    ) {
+        attention::cross_backward(self, dq, dkv, dout, out, lse, q, kv, lengths, dims);
+    }
+
     fn patch_embed_forward(
         &self,
         tokens: Mut<'_>,
@@ -448,6 +475,14 @@ impl Backend for Cuda {
         embed::lookup_backward(self, dtable, dout, indices, dim);
     }
 
+    fn pool_forward(&self, out: Mut<'_>, x: Ref<'_>, lengths: Ref<'_>, dims: TokenDims) {
+        embed::pool_forward(self, out, x, lengths, dims);
+    }
+
+    fn pool_backward(&self, dx: Mut<'_>, write: Write, dout: Ref<'_>, lengths: Ref<'_>, dims: TokenDims) {
+        embed::pool_backward(self, dx, write, dout, lengths, dims);
+    }
+
     fn normal(&self, out: Mut<'_>, key: NoiseKey, first: u64) {
         noise::normal(self, out, key, first);
     }
@@ -507,7 +542,26 @@ impl Backend for Cuda {
         adam::adam(self, weights, first, second, ema, gradient, norm2, step);
     }
 
-    fn sampler_step(&self, x: Mut<'_>, prediction: Ref<'_>, z: Option<Ref<'_>>, step: SamplerStep) {
-        sampler::step(self, x, prediction, z, step);
+    fn sampler_step(
+        &self,
+        x: Mut<'_>,
+        saved: Option<Mut<'_>>,
+        prediction: Ref<'_>,
+        z: Option<Ref<'_>>,
+        step: SamplerStep,
+    ) {
+        sampler::step(self, x, saved, prediction, z, step);
+    }
+
+    fn guide(
+        &self,
+        out: Mut<'_>,
+        conditional: Ref<'_>,
+        unconditional: Ref<'_>,
+        samples: usize,
+        scale: f32,
+        rescale: f32,
+    ) {
+        sampler::guide(self, out, conditional, unconditional, samples, scale, rescale);
     }
 }

@@ -59,6 +59,7 @@ fn step_between(abar: f64, next: f64, objective: Objective, kind: SamplerKind, c
         keep: keep as f32,
         to_x0: (next.sqrt() - keep * alpha) as f32,
         noise: noise2.sqrt() as f32,
+        ..SamplerStep::default()
     }
 }
 
@@ -101,7 +102,7 @@ pub fn draw<B: Backend>(
             backend.normal(B::view_mut(buffer, 0..len), key(Purpose::SamplerStep, i as u64), offset);
         }
         let z = z.as_ref().map(|z| B::view(z, 0..len));
-        backend.sampler_step(B::view_mut(&mut x, 0..len), prediction.data(), z, *step);
+        backend.sampler_step(B::view_mut(&mut x, 0..len), None, prediction.data(), z, *step);
         if !progress(i + 1) {
             return Err(crate::Error::Interrupted);
         }
@@ -124,7 +125,7 @@ fn predict<B: Backend>(
     model.backend.copy(B::view_mut(&mut copy, 0..len), B::view(x, 0..len));
     let mut tape = Tape::forward_only(model.backend, layout, weights);
     let x = tape.constant(shape, copy);
-    model.dit.forward(&mut tape, &x, &vec![t as f32; shape[0]])
+    model.dit.forward(&mut tape, &x, &vec![t as f32; shape[0]], None)
 }
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
 //! The two kinds of transformer block.
 
 use crate::backend::{Activation, Backend};
-use crate::config::{BlockKind, ModelConfig, Recompute};
+use crate::config::{BlockKind, ModelConfig, Recompute, TextConfig};
 use crate::error::Result;
 use crate::ops::matmul::Residual;
 use crate::ops::{attention, matmul, norm};
-use crate::params::{Init, LayoutBuilder, Param};
+use crate::params::LayoutBuilder;
 use crate::tape::{Tape, Var};
 
-use super::layers::Linear;
+use super::layers::{Affine, Linear};
+use super::text::{CrossAttention, Sequence};
 
-/// Epsilon of the seed's layer norms (PyTorch's default).
-const NORM_EPS_SEED: f32 = 1e-5;
 /// Epsilon of adaLN's layer norms (the DiT's).
 pub(super) const NORM_EPS_ADALN: f32 = 1e-6;
 
-/// Attention and MLP, each on a normalised copy of the tokens, each added back.
+/// Attention and MLP, each on a normalised copy of the tokens, each added back; between them, where captions are heard so,
+/// attention to the caption.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     name: String,
@@ -23,6 +23,7 @@ pub(super) struct Block {
     norms: Norms,
     qkv: Linear,
     out: Linear,
+    cross: Option<CrossAttention>,
     mlp_up: Linear,
     mlp_down: Linear,
 }
@@ -31,7 +32,7 @@ pub(super) struct Block {
 #[derive(Clone, Debug)]
 enum Norms {
     /// Learned gain and bias.
-    Affine([(Param, Param); 2]),
+    Affine([Affine; 2]),
     /// Shift, scale and gate of each half from the step (adaLN-Zero).
     Modulated(Linear),
 }
@@ -52,18 +53,20 @@ enum Half {
 }
 
 impl Block {
-    pub(super) fn new(layout: &mut LayoutBuilder, config: &ModelConfig, index: usize) -> Self {
+    pub(super) fn new(
+        layout: &mut LayoutBuilder,
+        config: &ModelConfig,
+        text: &TextConfig,
+        index: usize,
+    ) -> Self {
         let name = format!("blocks.{index}");
         let (dim, hidden) = (config.dim, config.mlp_ratio * config.dim);
         let linear = match config.block {
             BlockKind::Seed => Linear::new,
             BlockKind::AdalnZero => Linear::xavier,
         };
-        let affine = |layout: &mut LayoutBuilder, which: &str| {
-            let weight = layout.add(format!("{name}.{which}.weight"), &[dim], false, Init::Constant(1.0));
-            let bias = layout.add(format!("{name}.{which}.bias"), &[dim], false, Init::Constant(0.0));
-            (weight, bias)
-        };
+        let affine =
+            |layout: &mut LayoutBuilder, which: &str| Affine::new(layout, &format!("{name}.{which}"), dim);
         let (norms, qkv, out) = match config.block {
             BlockKind::Seed => {
                 let first = affine(layout, "norm1");
@@ -77,17 +80,21 @@ impl Block {
                 (Norms::Modulated(modulation), qkv, linear(layout, &format!("{name}.attn.out"), dim, dim))
             }
         };
+        let crosses = text.mode.crosses();
+        let cross = crosses.then(|| CrossAttention::new(layout, &name, [dim, text.dim], config.heads));
         let mlp_up = linear(layout, &format!("{name}.mlp.0"), dim, hidden);
         let mlp_down = linear(layout, &format!("{name}.mlp.2"), hidden, dim);
-        Block { heads: config.heads, norms, qkv, out, mlp_up, mlp_down, name }
+        Block { heads: config.heads, norms, qkv, out, cross, mlp_up, mlp_down, name }
     }
 
-    /// tokens `[batch, tokens, dim]`; condition `[batch, dim]` (SiLU of the step embedding; unused by the seed's).
+    /// tokens `[batch, tokens, dim]`; condition `[batch, dim]` (SiLU of the step embedding; unused by the seed's); text is
+    /// there when the block attends to it.
     pub(super) fn forward<B: Backend>(
         &self,
         tape: &mut Tape<'_, B>,
         tokens: Var<B>,
         condition: &Var<B>,
+        text: Option<&Sequence<B>>,
     ) -> Result<Var<B>> {
         let modulation = match &self.norms {
             Norms::Affine(_) => None,
@@ -97,25 +104,35 @@ impl Block {
             }
         };
         if tape.recompute() == Recompute::None {
-            return self.both_halves(tape, &tokens, &modulation);
+            let text = text.map(|text| [&text.tokens, &text.lengths]);
+            return self.all_parts(tape, &tokens, modulation.as_ref(), text);
         }
         let block = self.clone();
-        let inputs: Vec<&Var<B>> = std::iter::once(&tokens).chain(&modulation).collect();
+        let (modulated, heard) = (modulation.is_some(), text.is_some());
+        let text = text.into_iter().flat_map(|text| [&text.tokens, &text.lengths]);
+        let inputs: Vec<&Var<B>> = std::iter::once(&tokens).chain(&modulation).chain(text).collect();
         tape.label(&self.name);
         tape.checkpoint(&inputs, move |tape, inputs| {
-            block.both_halves(tape, &inputs[0], &inputs.get(1).cloned())
+            let modulation = modulated.then(|| &inputs[1]);
+            let text = heard.then(|| [&inputs[inputs.len() - 2], &inputs[inputs.len() - 1]]);
+            block.all_parts(tape, &inputs[0], modulation, text)
         })
     }
 
-    fn both_halves<B: Backend>(
+    /// `text` are a caption's tokens and how many there are.
+    fn all_parts<B: Backend>(
         &self,
         tape: &mut Tape<'_, B>,
         tokens: &Var<B>,
-        modulation: &Option<Var<B>>,
+        modulation: Option<&Var<B>>,
+        text: Option<[&Var<B>; 2]>,
     ) -> Result<Var<B>> {
         let branch = self.normalise(tape, tokens, modulation, Half::Attention)?;
-        let tokens = self.attend(tape, &branch, &self.residual(tokens, modulation, Half::Attention))?;
+        let mut tokens = self.attend(tape, &branch, &self.residual(tokens, modulation, Half::Attention))?;
         drop(branch);
+        if let (Some(cross), Some(text)) = (&self.cross, text) {
+            tokens = cross.forward(tape, &tokens, text)?;
+        }
         let branch = self.normalise(tape, &tokens, modulation, Half::Mlp)?;
         self.mlp(tape, &branch, &self.residual(&tokens, modulation, Half::Mlp))
     }
@@ -123,10 +140,10 @@ impl Block {
     fn residual<'a, B: Backend>(
         &self,
         stream: &'a Var<B>,
-        modulation: &'a Option<Var<B>>,
+        modulation: Option<&'a Var<B>>,
         half: Half,
     ) -> Residual<'a, B> {
-        let gate = modulation.as_ref().map(|modulation| (modulation, slot(half, Slot::Gate)));
+        let gate = modulation.map(|modulation| (modulation, slot(half, Slot::Gate)));
         Residual { stream, gate, ends_part: matches!(half, Half::Mlp) }
     }
 
@@ -134,17 +151,14 @@ impl Block {
         &self,
         tape: &mut Tape<'_, B>,
         tokens: &Var<B>,
-        modulation: &Option<Var<B>>,
+        modulation: Option<&Var<B>>,
         half: Half,
     ) -> Result<Var<B>> {
         tape.label(format!("{}.norm{}", self.name, half as usize + 1));
         match (&self.norms, modulation) {
-            (Norms::Affine(norms), _) => {
-                let (weight, bias) = norms[half as usize];
-                norm::affine(tape, tokens, weight, bias, NORM_EPS_SEED)
-            }
+            (Norms::Affine(norms), _) => norms[half as usize].forward(tape, tokens),
             (Norms::Modulated(_), modulation) => {
-                let modulation = modulation.as_ref().expect("made at the top of forward for this kind");
+                let modulation = modulation.expect("made at the top of forward for this kind");
                 let (shift, scale) = (slot(half, Slot::Shift), slot(half, Slot::Scale));
                 norm::modulated(tape, tokens, modulation, shift, scale, NORM_EPS_ADALN)
             }

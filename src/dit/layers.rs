@@ -3,7 +3,7 @@
 use crate::backend::{Activation, Backend};
 use crate::config::ModelConfig;
 use crate::error::Result;
-use crate::ops::matmul;
+use crate::ops::{matmul, norm};
 use crate::params::{Init, LayoutBuilder, Param};
 use crate::tape::{Tape, Var};
 
@@ -59,6 +59,30 @@ impl Linear {
         activation: Activation,
     ) -> Result<Var<B>> {
         matmul::linear(tape, x, self.weight, self.bias, activation)
+    }
+}
+
+/// A layer norm with gain and bias `[dim]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affine {
+    weight: Param,
+    bias: Param,
+}
+
+/// PyTorch's default, and the seed's.
+const NORM_EPS: f32 = 1e-5;
+
+impl Affine {
+    pub(super) fn new(layout: &mut LayoutBuilder, name: &str, dim: usize) -> Self {
+        Affine {
+            weight: layout.add(format!("{name}.weight"), &[dim], false, Init::Constant(1.0)),
+            bias: layout.add(format!("{name}.bias"), &[dim], false, Init::Constant(0.0)),
+        }
+    }
+
+    /// x `[batch, tokens, dim]`
+    pub(super) fn forward<B: Backend>(&self, tape: &mut Tape<'_, B>, x: &Var<B>) -> Result<Var<B>> {
+        norm::affine(tape, x, self.weight, self.bias, NORM_EPS)
     }
 }
 

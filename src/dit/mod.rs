@@ -1,19 +1,22 @@
-//! The Diffusion Transformer. Reads like the paper: patches to tokens, position, blocks that know the step,
-//! tokens back to an image.
+//! The Diffusion Transformer. Reads like the paper: patches to tokens, position, blocks that know the step and the
+//! caption, tokens back to an image.
 
 mod block;
 mod layers;
+mod text;
 
 use crate::backend::{Activation, Backend};
-use crate::config::{self, BlockKind, ModelConfig};
+use crate::config::{self, BlockKind, ModelConfig, TextConfig};
 use crate::error::Result;
 use crate::ops::patch::{Position, Rows};
 use crate::ops::{elementwise, embed, norm, patch};
 use crate::params::{Init, Layout, LayoutBuilder, Param};
 use crate::tape::{Tape, Var};
+use crate::text::Captions;
 
 use block::{Block, NORM_EPS_ADALN};
 use layers::Linear;
+use text::{Heard, TextEncoder};
 
 /// The network: its layers by name, and the layout of its parameters.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct Dit {
     patch_embed: Patches,
     position: PositionEmbedding,
     step_embed: StepEmbedding,
+    /// What hears captions; none where none are heard.
+    text: Option<TextEncoder>,
     blocks: Vec<Block>,
     /// adaLN's last norm: shift and scale of the tokens before they become an image. The seed has none.
     last: Option<Linear>,
@@ -57,8 +62,9 @@ impl Dit {
     ///
     /// # Errors
     /// [`crate::Error::Config`] when the shapes do not fit together.
-    pub fn new(config: &ModelConfig) -> Result<Dit> {
+    pub fn new(config: &ModelConfig, text: &TextConfig) -> Result<Dit> {
         config.check()?;
+        text.check()?;
         let mut layout = LayoutBuilder::default();
         let (dim, tokens) = (config.dim, config.tokens());
         let [height, width] = config.patch;
@@ -77,7 +83,8 @@ impl Dit {
             config::Position::Sincos => PositionEmbedding::Fixed(layers::sincos_2d(config)),
         };
         let step_embed = StepEmbedding::new(&mut layout, config);
-        let blocks = (0..config.depth).map(|index| Block::new(&mut layout, config, index)).collect();
+        let text_encoder = TextEncoder::new(&mut layout, text, dim);
+        let blocks = (0..config.depth).map(|index| Block::new(&mut layout, config, text, index)).collect();
         let (last, init) = match config.block {
             // PyTorch counts the fan in of a transposed convolution by its second axis.
             BlockKind::Seed => (None, Init::Uniform(bound)),
@@ -91,7 +98,8 @@ impl Dit {
         };
         let layout = layout.finish();
         let config = config.clone();
-        Ok(Dit { config, layout, patch_embed, position, step_embed, blocks, last, patch_deembed })
+        let text = text_encoder;
+        Ok(Dit { config, layout, patch_embed, position, step_embed, text, blocks, last, patch_deembed })
     }
 
     /// Names, shapes and spans of the parameters.
@@ -109,12 +117,33 @@ impl Dit {
         self.config.channels * self.config.image[0] * self.config.image[1]
     }
 
+    /// Whether it hears captions.
+    pub fn hears_captions(&self) -> bool {
+        self.text.is_some()
+    }
+
     /// The prediction for noisy images at steps t.
     ///
-    /// x `[batch, channels, height, width]`, t one number a sample; the result has the shape of x.
-    pub fn forward<B: Backend>(&self, tape: &mut Tape<'_, B>, x: &Var<B>, t: &[f32]) -> Result<Var<B>> {
+    /// x `[batch, channels, height, width]`, t one number a sample, captions one a sample (none for all when they are not
+    /// given; not looked at by a model that hears none); the result has the shape of x.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] when they do not fit together; what the device cannot do.
+    pub fn forward<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        x: &Var<B>,
+        t: &[f32],
+        captions: Option<&Captions>,
+    ) -> Result<Var<B>> {
         tape.label("step_embed");
-        let step = self.step_embed.forward(tape, t)?;
+        let mut step = self.step_embed.forward(tape, t)?;
+        let heard = self.hear(tape, captions, t.len())?;
+        if let Some(pooled) = heard.as_ref().and_then(|heard| heard.pooled.as_ref()) {
+            tape.label("text.pooled");
+            step = elementwise::residual(tape, &step, pooled)?;
+        }
+        let sequence = heard.and_then(|heard| heard.sequence);
         let table = match &self.position {
             PositionEmbedding::Learned(_) => None,
             PositionEmbedding::Fixed(table) => {
@@ -135,7 +164,7 @@ impl Dit {
         };
         drop(table);
         for block in &self.blocks {
-            tokens = block.forward(tape, tokens, &condition)?;
+            tokens = block.forward(tape, tokens, &condition, sequence.as_ref())?;
         }
         if let Some(last) = &self.last {
             tape.label("final.modulation");
@@ -145,6 +174,20 @@ impl Dit {
         }
         tape.label("patch_deembed");
         patch::deembed(tape, &tokens, self.patch_deembed.weight, self.patch_deembed.bias, self.config.image)
+    }
+
+    fn hear<B: Backend>(
+        &self,
+        tape: &mut Tape<'_, B>,
+        captions: Option<&Captions>,
+        batch: usize,
+    ) -> Result<Option<Heard<B>>> {
+        let Some(encoder) = &self.text else { return Ok(None) };
+        match captions {
+            Some(captions) => encoder.forward(tape, captions),
+            None => encoder.forward(tape, &encoder.no_captions(batch)),
+        }
+        .map(Some)
     }
 }
 

@@ -27,7 +27,7 @@ fn config() -> Config {
 
 fn checkpoint(step: u64) -> (Checkpoint, Dit) {
     let config = config();
-    let dit = Dit::new(&config.model).unwrap();
+    let dit = Dit::new(&config.model, &config.text).unwrap();
     let weights = dit.layout().initial_values(0);
     let checkpoint = Checkpoint {
         step,

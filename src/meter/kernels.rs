@@ -210,6 +210,33 @@ impl Backend for Meter {
         self.record(Family::Attention, Work::AttentionBackward(dims));
     }
 
+    fn cross_attention_forward(
+        &self,
+        _out: usize,
+        _lse: usize,
+        _q: usize,
+        _kv: usize,
+        _lengths: usize,
+        dims: CrossAttentionDims,
+    ) {
+        self.record(Family::Attention, Work::CrossAttentionForward(dims));
+    }
+
+    fn cross_attention_backward(
+        &self,
+        _dq: usize,
+        _dkv: usize,
+        _dout: usize,
+        _out: usize,
+        _lse: usize,
+        _q: usize,
+        _kv: usize,
+        _lengths: usize,
+        dims: CrossAttentionDims,
+    ) {
+        self.record(Family::Attention, Work::CrossAttentionBackward(dims));
+    }
+
     fn patch_embed_forward(
         &self,
         _tokens: usize,
@@ -352,6 +379,14 @@ impl Backend for Meter {
         self.record(Family::Embed, Work::Pass(dout));
     }
 
+    fn pool_forward(&self, _out: usize, _x: usize, _lengths: usize, dims: TokenDims) {
+        self.record(Family::Embed, Work::Pass(dims.len()));
+    }
+
+    fn pool_backward(&self, _dx: usize, _write: Write, _dout: usize, _lengths: usize, dims: TokenDims) {
+        self.record(Family::Embed, Work::Pass(dims.len()));
+    }
+
     fn normal(&self, out: usize, _key: NoiseKey, _first: u64) {
         self.record(Family::Noise, Work::Pass(out));
     }
@@ -404,7 +439,26 @@ impl Backend for Meter {
         self.record(Family::Adam, Work::Pass(weights));
     }
 
-    fn sampler_step(&self, x: usize, _prediction: usize, _z: Option<usize>, _step: SamplerStep) {
+    fn sampler_step(
+        &self,
+        x: usize,
+        _saved: Option<usize>,
+        _prediction: usize,
+        _z: Option<usize>,
+        _step: SamplerStep,
+    ) {
         self.record(Family::Sampler, Work::Pass(x));
+    }
+
+    fn guide(
+        &self,
+        out: usize,
+        _conditional: usize,
+        _unconditional: usize,
+        _samples: usize,
+        _scale: f32,
+        _rescale: f32,
+    ) {
+        self.record(Family::Sampler, Work::Pass(out));
     }
 }

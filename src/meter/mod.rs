@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::backend::{AttentionDims, MatmulDims, PatchDims};
+use crate::backend::{AttentionDims, CrossAttentionDims, MatmulDims, PatchDims};
 use crate::pool::Shelves;
 
 /// A device that only counts. Cloning shares the account.
@@ -92,6 +92,8 @@ enum Work {
     Matmul(MatmulDims),
     AttentionForward(AttentionDims),
     AttentionBackward(AttentionDims),
+    CrossAttentionForward(CrossAttentionDims),
+    CrossAttentionBackward(CrossAttentionDims),
     Patch(PatchDims),
     /// A pass over so many elements.
     Pass(usize),
@@ -106,6 +108,10 @@ impl Work {
             Work::Matmul(d) => product(&[2, d.rows, d.columns, d.inner]),
             Work::AttentionForward(d) => product(&[4, d.batch, d.heads, d.tokens, d.tokens, d.head_dim]),
             Work::AttentionBackward(d) => product(&[10, d.batch, d.heads, d.tokens, d.tokens, d.head_dim]),
+            Work::CrossAttentionForward(d) => product(&[4, d.batch, d.heads, d.queries, d.keys, d.head_dim]),
+            Work::CrossAttentionBackward(d) => {
+                product(&[10, d.batch, d.heads, d.queries, d.keys, d.head_dim])
+            }
             Work::Patch(d) => product(&[2, d.batch, d.tokens(), d.patch_len(), d.dim]),
             Work::Pass(_) => 0,
         }

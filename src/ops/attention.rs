@@ -1,6 +1,6 @@
-//! Self-attention over packed projections.
+//! Self-attention over packed projections, and attention to another sequence.
 
-use crate::backend::{AttentionDims, Backend};
+use crate::backend::{AttentionDims, Backend, CrossAttentionDims};
 use crate::error::{Error, Result};
 use crate::tape::{Tape, Var};
 
@@ -43,5 +43,62 @@ pub fn attention<B: Backend>(tape: &mut Tape<'_, B>, qkv: &Var<B>, heads: usize)
             dims,
         );
         walk.pass(&qkv, dqkv.into())
+    })
+}
+
+/// Multi-head attention of one sequence to another, of which sample b has the first `lengths[b]` tokens; the others are padding.
+///
+/// q `[batch, queries, dim]`, kv `[batch, keys, 2 * dim]` (k, v side by side), lengths `[batch]`, result
+/// `[batch, queries, dim]`.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes do not fit together, or `dim` is not a multiple of `heads`.
+pub fn cross<B: Backend>(
+    tape: &mut Tape<'_, B>,
+    q: &Var<B>,
+    kv: &Var<B>,
+    lengths: &Var<B>,
+    heads: usize,
+) -> Result<Var<B>> {
+    let dims = match (q.shape(), kv.shape(), lengths.shape()) {
+        (&[batch, queries, dim], &[of_keys, keys, both], &[of_lengths])
+            if heads > 0
+                && dim % heads == 0
+                && both == 2 * dim
+                && (of_keys, of_lengths) == (batch, batch) =>
+        {
+            CrossAttentionDims { batch, queries, keys, heads, head_dim: dim / heads }
+        }
+        shapes => {
+            let expected =
+                format!("[batch, queries, a multiple of {heads}], [batch, keys, twice that], [batch]");
+            return Err(Error::shape("cross-attention", expected, format!("{shapes:?}")));
+        }
+    };
+    let len = dims.batch * dims.queries * dims.dim();
+    let rows = dims.batch * dims.heads * dims.queries;
+    let [out, lse] = tape.stashed(|backend| {
+        let (mut out, mut lse) = (q.alloc_like(backend, len)?, backend.alloc(rows)?);
+        let (out_view, lse_view) = (B::view_mut(&mut out, 0..len), B::view_mut(&mut lse, 0..rows));
+        backend.cross_attention_forward(out_view, lse_view, q.data(), kv.data(), lengths.data(), dims);
+        Ok([out, lse])
+    })?;
+    let (q, kv, lengths) = (q.clone(), kv.clone(), lengths.clone());
+    let saved = out.clone();
+    tape.push(&[dims.batch, dims.queries, dims.dim()], out, move |walk, dout| {
+        let (mut dq, mut dkv) = (q.alloc_like(walk.backend, len)?, kv.alloc_like(walk.backend, kv.len())?);
+        walk.backend.cross_attention_backward(
+            B::view_mut(&mut dq, 0..len),
+            B::view_mut(&mut dkv, 0..kv.len()),
+            B::view(&dout, 0..len),
+            B::view(&saved, 0..len),
+            B::view(&lse, 0..rows),
+            q.data(),
+            kv.data(),
+            lengths.data(),
+            dims,
+        );
+        walk.pass(&q, dq.into())?;
+        walk.pass(&kv, dkv.into())
     })
 }

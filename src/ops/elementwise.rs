@@ -1,10 +1,11 @@
 //! Pointwise operations.
 
-use crate::backend::{Activation, Backend};
+use crate::backend::{Activation, Backend, Repeat};
 use crate::error::Result;
+use crate::params::Param;
 use crate::tape::{Tape, Var};
 
-use super::expect_shape;
+use super::{expect_shape, token_dims};
 
 /// `y = activation(x)`, any shape.
 pub fn activation<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, activation: Activation) -> Result<Var<B>> {
@@ -32,6 +33,23 @@ pub fn residual<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, branch: &Var<B>)
     let (x, branch) = (x.clone(), branch.clone());
     tape.push(&shape, y, move |walk, dy| {
         walk.pass(&branch, dy.clone())?;
+        walk.pass(&x, dy)
+    })
+}
+
+/// `y[b, n, :] = x[b, n, :] + rows[n, :]`: a learned position embedding; x `[batch, tokens, dim]`, rows `[tokens, dim]`.
+pub fn add_positions<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, rows: Param) -> Result<Var<B>> {
+    let dims = token_dims("add_positions", x)?;
+    let rows = tape.weight(rows);
+    expect_shape("add_positions", &[dims.tokens, dims.dim], &rows.shape)?;
+    let mut y = x.alloc_like(tape.backend, dims.len())?;
+    let y_view = B::view_mut(&mut y, 0..dims.len());
+    tape.backend.add_rows_forward(y_view, x.data(), tape.weight_data(&rows), Repeat::OverBatch, dims);
+    let shape = x.shape().to_vec();
+    let x = x.clone();
+    tape.push(&shape, y, move |walk, dy| {
+        let drows = B::view_mut(walk.weight_gradients, rows.range.clone());
+        walk.backend.add_rows_backward(drows, B::view(&dy, 0..dims.len()), Repeat::OverBatch, dims);
         walk.pass(&x, dy)
     })
 }

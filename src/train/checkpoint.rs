@@ -256,7 +256,7 @@ fn shortened(mut hash: String) -> String {
 pub(crate) fn layout_of(config: &Config, file: &TensorFile) -> Result<Layout> {
     let refused = |error: Error| Error::format(file.path(), format!("its configuration: {error}"));
     cost::check_describable(config, file.data_bytes()).map_err(refused)?;
-    Ok(Dit::new(&config.model).map_err(refused)?.layout().clone())
+    Ok(Dit::new(&config.model, &config.text).map_err(refused)?.layout().clone())
 }
 
 /// Fails unless there is a tensor of the right shape for every parameter.

@@ -19,7 +19,7 @@ fn config() -> Config {
 }
 
 fn layout(config: &Config) -> Layout {
-    Dit::new(&config.model).unwrap().layout().clone()
+    Dit::new(&config.model, &config.text).unwrap().layout().clone()
 }
 
 /// Bit patterns of every kind, NaN with payloads, infinities, -0 and subnormals among them; zero in the gaps.

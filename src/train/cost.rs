@@ -83,7 +83,7 @@ pub fn run_cost<B: Backend>(backend: &B, config: &Config, dataset_bytes: u64) ->
         let needed = lower.total_bytes().saturating_add(dataset_bytes.into());
         return Err(too_large(backend, config, dataset_bytes, needed, available));
     }
-    let dit = Dit::new(&config.model)?;
+    let dit = Dit::new(&config.model, &config.text)?;
     let (parameters, families) = (dit.layout().count() as u64, tallies(&dit, config)?);
     let all: Tally = families.values().copied().sum();
     let memory = Footprint::of(backend, &dit, config, dataset_bytes)?;
@@ -181,7 +181,8 @@ fn train_step<B: Backend>(
     let levels = Levels::draw(&schedule, &config.diffusion, train.seed, step, train.batch, width);
     let noise = StepInput::training_noise(train.seed, step);
     let objective = config.diffusion.objective;
-    let input = StepInput { x0, noise, levels: &levels, objective, recompute: train.recompute };
+    let input =
+        StepInput { x0, captions: None, noise, levels: &levels, objective, recompute: train.recompute };
     backend.upload_ahead(x0);
     forward_backward(backend, dit, state, &input, None)?;
     state.measure_gradients(backend);
@@ -200,7 +201,14 @@ fn validate_and_sample<B: Backend>(
     let levels = Levels::at(&schedule, &config.diffusion, &[0], config.model.image[1]);
     let noise = StepInput::training_noise(0, 0);
     let objective = config.diffusion.objective;
-    let input = StepInput { x0: image, noise, levels: &levels, objective, recompute: Recompute::None };
+    let input = StepInput {
+        x0: image,
+        captions: None,
+        noise,
+        levels: &levels,
+        objective,
+        recompute: Recompute::None,
+    };
     evaluate(backend, dit, &state.ema, &input)?;
 
     // A sampler holds its images and the noise of a stochastic step beside what the model needs.
@@ -209,7 +217,7 @@ fn validate_and_sample<B: Backend>(
     let (images, noise) = (backend.alloc(count * dit.image_len())?, backend.alloc(count * dit.image_len())?);
     let mut tape = Tape::forward_only(backend, dit.layout(), &state.ema);
     let images = tape.constant(&shape, images);
-    dit.forward(&mut tape, &images, &vec![0.0; count])?;
+    dit.forward(&mut tape, &images, &vec![0.0; count], None)?;
     drop(noise);
     Ok(())
 }
@@ -344,7 +352,7 @@ fn largest_batch<B: Backend>(
     if most == 0 {
         return None;
     }
-    let dit = Dit::new(&config.model).ok()?;
+    let dit = Dit::new(&config.model, &config.text).ok()?;
     let needed = |batch: usize| {
         let mut config = config.clone();
         config.train.batch = batch;

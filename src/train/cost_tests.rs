@@ -22,7 +22,7 @@ fn both_kinds() -> [Config; 2] {
 #[test]
 fn the_second_step_allocates_nothing() {
     for config in both_kinds() {
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let meter = Meter::new();
         let mut state = State::new(&meter, &vec![0.0; dit.layout().len()]).unwrap();
         let x0 = vec![0.0; config.train.batch * dit.image_len()];
@@ -150,7 +150,7 @@ fn absurd_sizes_are_refused_without_being_tried() {
 #[test]
 fn the_meter_and_the_cpu_agree_to_the_byte() {
     for config in both_kinds() {
-        let dit = Dit::new(&config.model).unwrap();
+        let dit = Dit::new(&config.model, &config.text).unwrap();
         let cpu = crate::cpu::Cpu::new();
         let weights = dit.layout().initial_values(1);
         let mut state = State::new(&cpu, &weights).unwrap();

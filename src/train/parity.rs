@@ -25,7 +25,7 @@ pub type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 /// # Errors
 /// [`Error::Format`] for a missing tensor or a wrong shape; [`Error::Io`].
 pub fn run<B: Backend>(backend: &B, config: &Config, state: &Path, out: &Path) -> Result<f64> {
-    let dit = Dit::new(&config.model)?;
+    let dit = Dit::new(&config.model, &config.text)?;
     require_regular_file(state)?;
     let bytes = std::fs::read(state).map_err(Error::io("read", state))?;
     let tensors = SafeTensors::deserialize(&bytes)
@@ -46,6 +46,7 @@ pub fn run<B: Backend>(backend: &B, config: &Config, state: &Path, out: &Path) -
     let objective = config.diffusion.objective;
     let input = StepInput {
         x0: &x0,
+        captions: None,
         noise: NoiseSource::Given(&noise),
         levels: &levels,
         objective,

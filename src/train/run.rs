@@ -156,7 +156,7 @@ struct Run<'a, B: Backend> {
 impl<'a, B: Backend> Run<'a, B> {
     fn start(backend: &'a B, options: RunOptions<'a>) -> Result<Self> {
         let RunOptions { folder, config, dataset, resume, .. } = options;
-        let dit = Dit::new(&config.model)?;
+        let dit = Dit::new(&config.model, &config.text)?;
         create_folder(&folder.join("checkpoints"))?;
         write_bytes_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
         let (state, step, best_loss) = match &resume {
@@ -205,6 +205,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let levels = self.levels(self.step);
         let input = StepInput {
             x0: &batch.x0,
+            captions: None,
             noise: StepInput::training_noise(self.config.train.seed, self.step),
             levels: &levels,
             objective: self.config.diffusion.objective,
@@ -270,6 +271,7 @@ impl<'a, B: Backend> Run<'a, B> {
         self.state.forget_non_finite(self.backend);
         let input = StepInput {
             x0: &batch.x0,
+            captions: None,
             noise: StepInput::training_noise(self.config.train.seed, step),
             levels: &levels,
             objective: self.config.diffusion.objective,

@@ -6,6 +6,7 @@ use crate::diffusion::noising::{self, Levels};
 use crate::dit::Dit;
 use crate::error::{Error, Result};
 use crate::tape::{Tape, Var};
+use crate::text::Captions;
 use crate::train::optimizer::State;
 
 /// Where the noise of a step comes from.
@@ -22,6 +23,8 @@ pub enum NoiseSource<'a> {
 pub struct StepInput<'a> {
     /// Clean images, `[batch, channels, height, width]`.
     pub x0: &'a [f32],
+    /// What they are said to be; `None` for no captions at all.
+    pub captions: Option<&'a Captions>,
     /// The noise.
     pub noise: NoiseSource<'a>,
     /// How much of it, where, and the samples' weights.
@@ -122,7 +125,8 @@ fn forward<B: Backend>(
         }
     };
     drop(x0);
-    let prediction = dit.forward(tape, &noised.x_t, &input.levels.t_for_model())?;
+    let t = input.levels.t_for_model();
+    let prediction = dit.forward(tape, &noised.x_t, &t, input.captions)?;
 
     let weights = tape.constant_from_host(&[batch], &input.levels.weights)?;
     let (mut losses, mut dprediction) = (tape.backend.alloc(batch)?, tape.backend.alloc(len)?);

@@ -51,6 +51,7 @@ pub fn validate<B: Backend>(
         let key = NoiseKey { seed: 0, step: j as u64, purpose: Purpose::Validation };
         let input = StepInput {
             x0: &x0,
+            captions: None,
             noise: NoiseSource::Stream(key, 0),
             levels: &levels,
             objective: config.diffusion.objective,
