@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::audio::config::RepresentationConfig;
 use crate::audio::wav::{SampleFormat, SoundCheck, WavNotes};
 use crate::audio::{Normalizer, Representation, picture, representation, wav};
-use crate::config::Config;
+use crate::config::{Config, SampleConfig};
 use crate::error::Result;
 use crate::files::create_folder;
 
@@ -41,6 +41,18 @@ pub struct Recipe {
     pub sampler_steps: usize,
     /// Clamp of the estimates of x0, in deviations; 0 for none.
     pub clip: f64,
+    /// What was asked for; nothing for no caption.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// What was to be kept away from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub negative_prompt: String,
+    /// How strongly the prompt was followed, `[scale, rescale, from, to]` (`sample.guidance` and the keys beside it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<[f64; 4]>,
+    /// What it was made from, and what of that was kept: the flags, as given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub control: String,
     /// Whether the EMA of the weights was used.
     pub ema: bool,
     /// Name of the device.
@@ -50,6 +62,12 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// What [`Recipe::guidance`] says of a configuration.
+    pub fn guidance_of(sample: &SampleConfig) -> [f64; 4] {
+        let [from, to] = sample.guidance_interval;
+        [sample.guidance, sample.rescale, from, to]
+    }
+
     /// What a configuration and this program's version decide; the rest is empty.
     pub fn of(config: &Config) -> Recipe {
         let sample = &config.sample;
@@ -146,7 +164,7 @@ impl Renderer {
     }
 
     /// Writes `FOLDER/NAME-0.wav`, `FOLDER/NAME-0.png` and so on, and `FOLDER/NAME.png` with all pictures if there are
-    /// several. `recipe` is what all have in common; each sample's number is put in.
+    /// several. `recipe` is asked for the recipe of each number, which is put in.
     ///
     /// # Errors
     /// [`crate::Error::Io`], [`crate::Error::Shape`].
@@ -155,7 +173,7 @@ impl Renderer {
         folder: &Path,
         name: &str,
         images: &[f32],
-        recipe: Option<&Recipe>,
+        recipe: &dyn Fn(usize) -> Option<Recipe>,
     ) -> Result<Vec<Written>> {
         let (written, pictures) = self.write_some(folder, name, 0, images, recipe)?;
         write_overview(folder, name, &pictures)?;
@@ -173,7 +191,7 @@ impl Renderer {
         name: &str,
         first: usize,
         images: &[f32],
-        recipe: Option<&Recipe>,
+        recipe: &dyn Fn(usize) -> Option<Recipe>,
     ) -> Result<(Vec<Written>, Vec<RgbImage>)> {
         create_folder(folder)?;
         let (height, width) = (self.representation.height(), self.representation.width());
@@ -182,7 +200,7 @@ impl Renderer {
         for (number, sound) in (first..).zip(&self.decode(images)?) {
             let wav_path = folder.join(format!("{name}-{number}.wav"));
             let png_path = folder.join(format!("{name}-{number}.png"));
-            let notes = notes(recipe.map(|recipe| Recipe { number: number as u64, ..recipe.clone() }));
+            let notes = notes(recipe(number).map(|recipe| Recipe { number: number as u64, ..recipe }));
             wav::write(&wav_path, &sound.channels, self.sample_rate, SampleFormat::Pcm16, &notes)?;
             let picture = picture::spectrogram(&sound.magnitude_db, height, width)?;
             picture::save(&png_path, &picture)?;
@@ -236,8 +254,13 @@ fn notes(recipe: Option<Recipe>) -> WavNotes {
     let software = Some(format!("dit-engine {}", env!("CARGO_PKG_VERSION")));
     let comment = recipe.as_ref().map(|recipe| {
         format!(
-            "made by dit-engine: seed {} number {}, {} {} steps, weights of step {}",
-            recipe.seed, recipe.number, recipe.sampler, recipe.sampler_steps, recipe.step
+            "made by dit-engine{}: seed {} number {}, {} {} steps, weights of step {}",
+            if recipe.prompt.is_empty() { String::new() } else { format!(" from \"{}\"", recipe.prompt) },
+            recipe.seed,
+            recipe.number,
+            recipe.sampler,
+            recipe.sampler_steps,
+            recipe.step
         )
     });
     let recipe =

@@ -49,6 +49,11 @@ impl<B: Backend> Var<B> {
         B::view(&self.0.data, 0..self.len())
     }
 
+    /// A part of the value.
+    pub fn part(&self, range: Range<usize>) -> B::Ref<'_> {
+        B::view(&self.0.data, range)
+    }
+
     /// Memory of the kind that the value is made of, for a result or a gradient of it.
     pub fn alloc_like(&self, backend: &B, len: usize) -> Result<B::Buf> {
         backend.alloc_like(&self.0.data, len)

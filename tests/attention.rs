@@ -6,7 +6,7 @@ mod reference;
 
 use common::cuda::{both, cuda};
 use common::*;
-use dit_engine::backend::{AttentionDims, Backend, Precision};
+use dit_engine::backend::{AttentionDims, Backend, CrossAttentionDims, Precision};
 use dit_engine::cpu::{Cpu, scratch};
 use dit_engine::cuda::Cuda;
 use half::bf16;
@@ -26,6 +26,21 @@ const CASES: [Case; 11] = [
     (1, 513, 1, 65),
     (1, 1100, 1, 8),
     (1, 70, 1, 256),
+];
+
+/// (queries, keys, heads, head_dim, how many keys each sample has)
+type CrossCase = (usize, usize, usize, usize, &'static [usize]);
+
+const CROSS_CASES: [CrossCase; 9] = [
+    (1, 1, 1, 1, &[1]),
+    (1, 33, 2, 5, &[1, 33, 17]),
+    (65, 3, 1, 64, &[1, 2]),
+    (31, 48, 3, 16, &[48, 1, 7]),
+    (127, 65, 2, 33, &[64, 65]),
+    (257, 31, 1, 32, &[30]),
+    (66, 300, 1, 40, &[257, 300]),
+    (130, 129, 2, 64, &[65, 128]),
+    (64, 64, 1, 128, &[63, 64]),
 ];
 
 /// The widest head of the CUDA kernels.
@@ -144,6 +159,102 @@ impl<'a, B: Backend> Device<'a, B> {
     }
 }
 
+/// What cross-attention is given.
+struct Cross {
+    q: Vec<f32>,
+    kv: Vec<f32>,
+    lengths: Vec<usize>,
+    dims: CrossAttentionDims,
+}
+
+impl Cross {
+    /// Padding holds NaN: it must not be read, or must not matter.
+    fn new<B: Backend>(device: &Device<'_, B>, case: CrossCase) -> Cross {
+        let (queries, keys, heads, head_dim, lengths) = case;
+        let dims = CrossAttentionDims { batch: lengths.len(), queries, keys, heads, head_dim };
+        let q = device.random(1, dims.batch * queries * dims.dim(), 1.0);
+        let mut kv = device.random(2, dims.batch * keys * 2 * dims.dim(), 1.0);
+        for (sample, &length) in kv.chunks_exact_mut(keys * 2 * dims.dim()).zip(lengths) {
+            sample[length * 2 * dims.dim()..].fill(f32::NAN);
+        }
+        Cross { q, kv, lengths: lengths.to_vec(), dims }
+    }
+
+    fn dout<B: Backend>(&self, device: &Device<'_, B>) -> Vec<f32> {
+        device.random(3, self.q.len(), 1.0)
+    }
+
+    fn inputs(&self) -> reference::Inputs<'_, f32> {
+        reference::Inputs { q: &self.q, kv: &self.kv, lengths: &self.lengths }
+    }
+
+    fn lengths<B: Backend>(&self, backend: &B) -> B::Buf {
+        upload(backend, &self.lengths.iter().map(|&length| length as f32).collect::<Vec<_>>())
+    }
+}
+
+impl<B: Backend> Device<'_, B> {
+    /// out and lse
+    fn cross_forward(&self, cross: &Cross) -> (Vec<f32>, Vec<f32>) {
+        let Cross { q, kv, dims, .. } = cross;
+        let [q, kv] = [q, kv].map(|x| self.activations(x));
+        let lengths = cross.lengths(self.backend);
+        let mut out = self.poisoned(cross.q.len());
+        let mut lse = poisoned(self.backend, dims.batch * dims.heads * dims.queries);
+        self.backend.cross_attention_forward(
+            self.view_mut(&mut out),
+            all_mut::<B>(&mut lse),
+            self.view(&q),
+            self.view(&kv),
+            all::<B>(&lengths),
+            *dims,
+        );
+        (self.download(&out), download(self.backend, &lse))
+    }
+
+    /// dq and dkv, from what forward saved
+    fn cross_backward(
+        &self,
+        dout: &[f32],
+        saved: &(Vec<f32>, Vec<f32>),
+        cross: &Cross,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let [dout, out, q, kv] = [dout, &saved.0, &cross.q, &cross.kv].map(|x| self.activations(x));
+        let (lse, lengths) = (upload(self.backend, &saved.1), cross.lengths(self.backend));
+        let (mut dq, mut dkv) = (self.poisoned(cross.q.len()), self.poisoned(cross.kv.len()));
+        self.backend.cross_attention_backward(
+            self.view_mut(&mut dq),
+            self.view_mut(&mut dkv),
+            self.view(&dout),
+            self.view(&out),
+            all::<B>(&lse),
+            self.view(&q),
+            self.view(&kv),
+            all::<B>(&lengths),
+            cross.dims,
+        );
+        (self.download(&dq), self.download(&dkv))
+    }
+
+    fn check_cross(&self, case: CrossCase) {
+        let cross = Cross::new(self, case);
+        let (wide_q, wide_kv) = (wide(&cross.q), wide(&cross.kv));
+        let exact = reference::Inputs { q: &wide_q, kv: &wide_kv, lengths: &cross.lengths };
+        let name = format!("{case:?} on {}", self.backend.name());
+        let got = self.cross_forward(&cross);
+        let want = reference::cross_forward(exact, cross.dims, |x| x);
+        let naive = reference::cross_forward(cross.inputs(), cross.dims, self.round);
+        assert_close(&format!("out {name}"), &got.0, &want.0, &naive.0);
+        assert_close(&format!("lse {name}"), &got.1, &want.1, &naive.1);
+        let dout = cross.dout(self);
+        let got = self.cross_backward(&dout, &got, &cross);
+        let want = reference::cross_backward(&wide(&dout), exact, cross.dims, |x| x);
+        let naive = reference::cross_backward(&dout, cross.inputs(), cross.dims, self.round);
+        assert_close(&format!("dq {name}"), &got.0, &want.0, &naive.0);
+        assert_close(&format!("dkv {name}"), &got.1, &want.1, &naive.1);
+    }
+}
+
 /// The CPU, whose scratch is poisoned.
 fn on_cpu(work: impl FnOnce(Device<Cpu>)) {
     work(Device::new(&Cpu::poisoned(), Precision::F32));
@@ -159,6 +270,21 @@ fn on_cuda(work: impl Fn(Device<Cuda>)) {
 #[test]
 fn forward_and_backward_against_the_whole_matrix() {
     on_cpu(|cpu| CASES.into_iter().for_each(|case| cpu.check(case, 1.0)));
+}
+
+#[test]
+fn cross_attention_against_the_whole_matrix() {
+    on_cpu(|cpu| CROSS_CASES.into_iter().for_each(|case| cpu.check_cross(case)));
+}
+
+#[test]
+fn cuda_cross_attention_against_the_whole_matrix() {
+    on_cuda(|device| CROSS_CASES.into_iter().for_each(|case| device.check_cross(case)));
+}
+
+#[test]
+fn cuda_cross_attention_needs_no_alignment() {
+    on_cuda(|device| Device { offset: 1, ..device }.check_cross((67, 34, 2, 32, &[34, 33])));
 }
 
 #[test]
@@ -214,6 +340,23 @@ fn gradients_against_differences() {
     for dqkv in results {
         assert_gradient("dqkv", &dqkv, &qkv, 2e-6, loss);
     }
+}
+
+#[test]
+fn cross_attention_gradients_against_differences() {
+    on_cpu(|cpu| {
+        let cross = Cross::new(&cpu, (33, 9, 2, 7, &[9, 9]));
+        let dout = cross.dout(&cpu);
+        let (dq, dkv) = cpu.cross_backward(&dout, &cpu.cross_forward(&cross), &cross);
+        let (q, kv) = (wide(&cross.q), wide(&cross.kv));
+        let loss = |q: &[f64], kv: &[f64]| -> f64 {
+            let inputs = reference::Inputs { q, kv, lengths: &cross.lengths };
+            let (out, _) = reference::cross_forward(inputs, cross.dims, |x| x);
+            out.iter().zip(&dout).map(|(out, &g)| out * f64::from(g)).sum()
+        };
+        assert_gradient("dq", &dq, &cross.q, 2e-6, |q| loss(q, &kv));
+        assert_gradient("dkv", &dkv, &cross.kv, 2e-6, |kv| loss(&q, kv));
+    });
 }
 
 /// Scores of +-10,000 overflow every exp that is not taken relative to the maximum.

@@ -1,4 +1,4 @@
-//! The step embedding and rows of a table: values, gradients, bits.
+//! The step embedding, rows of a table, means over tokens: values, gradients, bits.
 
 mod common;
 #[path = "reference/embed.rs"]
@@ -75,6 +75,48 @@ fn check_differences<B: Backend>(b: &B) {
         let out = reference::lookup(table, &indices, dim);
         out.iter().zip(&dout).map(|(out, &dout)| out * f64::from(dout)).sum()
     });
+}
+
+/// (tokens, dim, tokens of each sample)
+const POOLS: [(usize, usize, &[usize]); 4] =
+    [(1, 1, &[1]), (7, 33, &[7, 1, 3]), (48, 127, &[31, 48]), (65, 257, &[64, 1, 65])];
+
+/// Padding holds NaN: it is not to be read.
+fn check_pool<B: Backend>(b: &B) {
+    for (tokens, dim, lengths) in POOLS {
+        let dims = TokenDims { batch: lengths.len(), tokens, dim };
+        let mut x = rounded(b, &random(1, dims.len()));
+        for (sample, &length) in x.chunks_exact_mut(tokens * dim).zip(lengths) {
+            sample[length * dim..].fill(f32::NAN);
+        }
+        let on_device = upload(b, &lengths.iter().map(|&length| length as f32).collect::<Vec<_>>());
+        let (mut out, x_there) = (poisoned(b, lengths.len() * dim), upload_activation(b, &x));
+        b.pool_forward(all_mut::<B>(&mut out), all::<B>(&x_there), all::<B>(&on_device), dims);
+        let (want, naive) =
+            (reference::pool(&wide(&x), lengths, tokens, dim), reference::pool(&x, lengths, tokens, dim));
+        assert_close(&format!("pool {tokens} {dim}"), &download(b, &out), &want, &naive);
+
+        let dout = random(2, lengths.len() * dim);
+        let before = rounded(b, &random(3, dims.len()));
+        let dout_there = upload(b, &dout);
+        let gradient = |before: Option<&[f32]>| {
+            let (mut dx, write) = match before {
+                None => (poisoned_activation(b, dims.len()), Write::Replace),
+                Some(before) => (upload_activation(b, before), Write::Add),
+            };
+            b.pool_backward(all_mut::<B>(&mut dx), write, all::<B>(&dout_there), all::<B>(&on_device), dims);
+            download(b, &dx)
+        };
+        for before in [None, Some(&before[..])] {
+            let start = before.map_or(vec![0.0; dims.len()], <[f32]>::to_vec);
+            let mut want = wide(&start);
+            reference::pool_backward(&mut want, &wide(&dout), lengths, tokens, dim);
+            let mut naive = start;
+            reference::pool_backward(&mut naive, &dout, lengths, tokens, dim);
+            let name = format!("dpool {tokens} {dim} {}", before.is_some());
+            assert_close(&name, &gradient(before), &want, &rounded(b, &naive));
+        }
+    }
 }
 
 /// Sines first, slowest frequency last.
@@ -170,6 +212,21 @@ fn lookup_gradients_are_the_differences_cpu() {
 #[test]
 fn lookup_gradients_are_the_differences_f32() {
     on_cuda(Precision::F32, check_differences);
+}
+
+#[test]
+fn pools_cpu() {
+    check_pool(&Cpu::poisoned());
+}
+
+#[test]
+fn pools_f32() {
+    on_cuda(Precision::F32, check_pool);
+}
+
+#[test]
+fn pools_bf16() {
+    on_cuda(Precision::Bf16, check_pool);
 }
 
 #[test]

@@ -83,10 +83,17 @@ fn others(watched: &Watched, config: &Config) -> Result<()> {
         config.diffusion.objective,
         width,
     );
-    let step =
-        SamplerStep { from_x: 0.0, from_prediction: 1.0, clip: 3.0, keep: 0.5, to_x0: 0.5, noise: 0.1 };
+    let step = SamplerStep {
+        from_prediction: 1.0,
+        clip: 3.0,
+        keep: 0.5,
+        to_x0: 0.5,
+        noise: 0.1,
+        ..SamplerStep::default()
+    };
     watched.sampler_step(
         Watched::view_mut(&mut x, 0..len),
+        None,
         Watched::view(&from, 0..len),
         Some(Watched::view(&noise, 0..len)),
         step,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use dit_engine::Error;
 use dit_engine::backend::Backend;
-use dit_engine::config::{Config, ModelConfig, Overrides, RepresentationConfig, data_differences};
+use dit_engine::config::{Config, ModelConfig, Overrides, RepresentationConfig, TextMode, data_differences};
 use dit_engine::cpu::Cpu;
 use dit_engine::dataset::{Dataset, Split};
 use dit_engine::train::checkpoint::Checkpoint;
@@ -196,6 +196,12 @@ fn adopt_data(config: &mut Config, dataset: &Dataset, overrides: &Overrides) -> 
     config.data = RepresentationConfig { griffin_lim_iterations, ..made_with.clone() };
     config.model.image = [height, width];
     config.model.channels = channels;
+    let has_captions =
+        dataset.tracks().iter().any(|track| track.split == Split::Train && !track.captions.is_empty());
+    if config.text.mode != TextMode::None && !has_captions && !overrides.sets("text.mode") {
+        eprintln!("text:   {folder} has no captions; the model learns to do without");
+        config.text.mode = TextMode::None;
+    }
     Ok(())
 }
 

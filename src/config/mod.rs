@@ -166,7 +166,7 @@ impl Default for TextConfig {
     fn default() -> Self {
         Self {
             mode: TextMode::None,
-            vocabulary: 2048,
+            vocabulary: crate::text::DATASET_VOCABULARY,
             tokens: 48,
             dim: 256,
             depth: 2,
@@ -332,6 +332,10 @@ pub enum SamplerKind {
     Ddpm,
     /// Deterministic (Song, Meng and Ermon 2021, eq. 12 with eta = 0).
     Ddim,
+    /// DPM-Solver++(2M): of second order, from the estimate before (Lu et al. 2022).
+    Dpm,
+    /// Heun's method: of second order, two evaluations a step.
+    Heun,
 }
 
 /// `sample.*`
@@ -346,11 +350,25 @@ pub struct SampleConfig {
     pub count: usize,
     /// Estimates of x0 are clamped to +-clip deviations; 0 for none.
     pub clip: f64,
+    /// How strongly captions are followed (classifier-free guidance): 1 as learnt, more exaggerates.
+    pub guidance: f64,
+    /// How much of the deviation that guidance adds is taken back, 0 to 1.
+    pub rescale: f64,
+    /// Part of the timesteps, of 0 (clean) to 1 (noise), in which guidance is used.
+    pub guidance_interval: [f64; 2],
 }
 
 impl Default for SampleConfig {
     fn default() -> Self {
-        Self { sampler: SamplerKind::Ddim, steps: 50, count: 4, clip: 5.0 }
+        Self {
+            sampler: SamplerKind::Ddim,
+            steps: 50,
+            count: 4,
+            clip: 5.0,
+            guidance: 3.0,
+            rescale: 0.0,
+            guidance_interval: [0.0, 1.0],
+        }
     }
 }
 
@@ -407,6 +425,7 @@ impl Config {
             ("train.clip", self.train.clip),
             ("train.weight_decay", self.train.weight_decay),
             ("sample.clip", self.sample.clip),
+            ("sample.guidance", self.sample.guidance),
         ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return Err(Error::config(key, format!("is {value}; it must be a number of at least 0")));
@@ -416,6 +435,14 @@ impl Config {
             let problem =
                 format!("is {}, more than diffusion.steps = {}", self.sample.steps, self.diffusion.steps);
             return Err(Error::config("sample.steps", problem));
+        }
+        if !(0.0..=1.0).contains(&self.sample.rescale) {
+            return Err(Error::config("sample.rescale", format!("{} is not in 0 .. 1", self.sample.rescale)));
+        }
+        let [low, high] = self.sample.guidance_interval;
+        if !(0.0 <= low && low <= high && high <= 1.0) {
+            let problem = format!("[{low}, {high}] is not a part of 0 .. 1; the lower end comes first");
+            return Err(Error::config("sample.guidance_interval", problem));
         }
         if !(self.train.lr > 0.0 && self.train.lr < 1.0) {
             return Err(Error::config("train.lr", format!("{} is not between 0 and 1", self.train.lr)));

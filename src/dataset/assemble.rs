@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-use super::manifest::{Counts, DatasetInfo, SourceRecord, TrackRecord, fingerprint, write_manifest};
+use super::manifest::{
+    Counts, DatasetInfo, SourceRecord, TrackRecord, fingerprint, tokenizer_of, tokenizer_path, write_manifest,
+};
 use super::prepare::{PrepareOptions, shard_name};
 use super::shard::Shard;
 use super::sources::SourceTrack;
@@ -14,6 +16,8 @@ use super::table::{Facts, Problem};
 use super::text::printable;
 use crate::audio::Statistics;
 use crate::error::{Error, Result, human_bytes};
+use crate::files::write_bytes_atomic;
+use crate::text::DATASET_VOCABULARY;
 
 /// A track whose shard is on disk.
 pub(super) struct Prepared {
@@ -156,8 +160,19 @@ fn describe(options: &PrepareOptions, tracks: &[Prepared], records: &[TrackRecor
         statistics: statistics.finish(),
         ..unfinished
     };
+    write_tokenizer(&options.out, records)?;
     info.write(&options.out)?;
     Ok(info)
+}
+
+/// Writes what makes numbers of captions, made from those to train on; where there are none, no file is left.
+fn write_tokenizer(out: &Path, records: &[TrackRecord]) -> Result<()> {
+    let path = tokenizer_path(out);
+    match tokenizer_of(records, DATASET_VOCABULARY)? {
+        Some(tokenizer) => write_bytes_atomic(&path, tokenizer.to_json().as_bytes()),
+        None if path.exists() => fs::remove_file(&path).map_err(Error::io("remove", &path)),
+        None => Ok(()),
+    }
 }
 
 fn counts(records: &[TrackRecord], split: Split) -> Counts {

@@ -11,6 +11,7 @@ use super::split::Split;
 use crate::audio::Normalizer;
 use crate::error::{Error, Result};
 use crate::files::{write_atomic, write_bytes_atomic};
+use crate::text::Tokenizer;
 
 const FORMAT: &str = "dit-engine dataset";
 
@@ -181,6 +182,21 @@ pub fn info_path(dir: &Path) -> PathBuf {
 /// Where the list of tracks lies.
 pub fn manifest_path(dir: &Path) -> PathBuf {
     dir.join("manifest.jsonl")
+}
+
+/// Where the tokenizer lies.
+pub fn tokenizer_path(dir: &Path) -> PathBuf {
+    dir.join("tokenizer.json")
+}
+
+/// A tokenizer for the captions of the training side, of at most `vocabulary` tokens; `None` when there are none.
+///
+/// # Errors
+/// [`Error::Config`] for a vocabulary that is too small.
+pub fn tokenizer_of(tracks: &[TrackRecord], vocabulary: usize) -> Result<Option<Tokenizer>> {
+    let train = tracks.iter().filter(|track| track.split == Split::Train);
+    let captions: Vec<&str> = train.flat_map(|track| track.captions.iter().map(String::as_str)).collect();
+    (!captions.is_empty()).then(|| Tokenizer::train(captions, vocabulary)).transpose()
 }
 
 /// Writes `DIR/manifest.jsonl` and returns its SHA-256.

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::config::{DatasetConfig, Storage};
-use super::manifest::{DatasetInfo, TrackRecord, info_path, manifest_path, read_manifest};
+use super::manifest::{
+    DatasetInfo, TrackRecord, info_path, manifest_path, read_manifest, tokenizer_of, tokenizer_path,
+};
 use super::shard::Shard;
 use super::split::Split;
 use crate::audio::Normalizer;
 use crate::error::{Error, Result};
+use crate::text::Tokenizer;
 
 /// Memory that [`Dataset::open`] plans with.
 pub const DEFAULT_RAM_LIMIT_BYTES: u64 = 4 << 30;
@@ -93,6 +96,29 @@ impl Dataset {
     /// The tracks, by content hash.
     pub fn tracks(&self) -> &[TrackRecord] {
         &self.tracks
+    }
+
+    /// What makes numbers of its captions, of at most `vocabulary` tokens: the one that `prepare` made, or, where that is larger
+    /// or not there, a new one; `None` when no track to train on has a caption.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a damaged `tokenizer.json`; [`Error::Config`] for a vocabulary that is too small.
+    pub fn tokenizer(&self, vocabulary: usize) -> Result<Option<Tokenizer>> {
+        let path = tokenizer_path(&self.dir);
+        if let Ok(json) = std::fs::read_to_string(&path) {
+            let tokenizer = Tokenizer::from_json(&json, &path)?;
+            if tokenizer.vocabulary() <= vocabulary {
+                return Ok(Some(tokenizer));
+            }
+        }
+        tokenizer_of(&self.tracks, vocabulary)
+    }
+
+    /// A caption of track number `track`, the `draw`-th of them, counted round; empty where it has none.
+    pub fn caption(&self, track: usize, draw: u64) -> &str {
+        let all = &self.tracks[track].captions;
+        let index = draw % (all.len() as u64).max(1);
+        all.get(index as usize).map_or("", String::as_str)
     }
 
     /// What brings images to mean 0 and deviation 1 a row, and back.

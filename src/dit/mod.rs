@@ -122,6 +122,11 @@ impl Dit {
         self.text.is_some()
     }
 
+    /// What a model that hears captions is told when there are none: `batch` captions.
+    pub fn no_captions(&self, batch: usize) -> Captions {
+        self.text.as_ref().map_or_else(|| Captions::none(batch, 1), |text| text.no_captions(batch))
+    }
+
     /// The prediction for noisy images at steps t.
     ///
     /// x `[batch, channels, height, width]`, t one number a sample, captions one a sample (none for all when they are not

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 pub const NULL: u32 = 0;
 /// Its name.
 const NULL_NAME: &str = "[null]";
+/// Tokens of the tokenizer that `prepare` makes, at most.
+pub const DATASET_VOCABULARY: usize = 2048;
 /// Every byte, and the token for no caption: no text is without tokens.
 pub const SMALLEST_VOCABULARY: usize = 257;
 
@@ -92,6 +94,12 @@ impl Tokenizer {
             Some(NULL) => Ok(self),
             found => Err(refused(format!("{NULL_NAME} is number {found:?}, not {NULL}"))),
         }
+    }
+}
+
+impl PartialEq for Tokenizer {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_json() == other.to_json()
     }
 }
 

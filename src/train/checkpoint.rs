@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::dit::Dit;
 use crate::error::{Error, Result};
 use crate::params::Layout;
+use crate::text::Tokenizer;
 use crate::train::cost;
 use crate::train::tensors::{self, Named, TensorFile};
 
@@ -44,6 +45,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// The run's configuration.
     pub config: Config,
+    /// What makes numbers of captions; none in a run that hears none.
+    pub tokenizer: Option<Tokenizer>,
     /// Fingerprint of the data set.
     pub fingerprint: String,
     /// The data set's mean of each row, `[channels, rows]`.
@@ -143,7 +146,21 @@ impl Checkpoint {
         let fingerprint = fact(file, "fingerprint")?.to_string();
         let none = Vec::new;
         let (mean, deviation, weights, ema, first, second) = (none(), none(), none(), none(), none(), none());
-        Ok(Checkpoint { step, config, fingerprint, mean, deviation, best_loss, weights, ema, first, second })
+        let tokenizer =
+            file.fact("tokenizer").map(|json| Tokenizer::from_json(json, file.path())).transpose()?;
+        Ok(Checkpoint {
+            step,
+            config,
+            tokenizer,
+            fingerprint,
+            mean,
+            deviation,
+            best_loss,
+            weights,
+            ema,
+            first,
+            second,
+        })
     }
 
     fn facts(&self) -> BTreeMap<String, String> {
@@ -159,6 +176,9 @@ impl Checkpoint {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
+        if let Some(tokenizer) = &self.tokenizer {
+            facts.insert("tokenizer".to_string(), tokenizer.to_json());
+        }
         if let Some(loss) = self.best_loss {
             // The shortest digits that read back as the same number.
             facts.insert("best_loss".to_string(), format!("{loss:?}"));

@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 
 use crate::backend::Backend;
-use crate::config::{Config, ModelConfig, Recompute};
+use crate::config::{Config, ModelConfig, Recompute, SampleConfig};
 use crate::diffusion::noising::Levels;
+use crate::diffusion::sampler::{self, Guidance, Model, Order};
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::{Error, Result, human_bytes};
 use crate::memory::available_bytes;
 use crate::meter::{Family, Meter, Tally};
-use crate::tape::Tape;
 use crate::train::optimizer::{State, adam_step};
 use crate::train::step::{StepInput, evaluate, forward_backward};
 
 /// Flat buffers of a checkpoint: weights, EMA, both moments.
 const CHECKPOINT_BUFFERS: u64 = 4;
+/// Evaluations of a rehearsed sampler: a first, a middle and a last one.
+const REHEARSED_EVALUATIONS: usize = 3;
 /// Taken for what a machine has that does not say; more than this is not even tried.
 const UNKNOWN_BYTES: u64 = 1 << 40;
 /// Batches that the loader keeps: the one in use and the one that it makes ready.
@@ -211,15 +213,17 @@ fn validate_and_sample<B: Backend>(
     };
     evaluate(backend, dit, &state.ema, &input)?;
 
-    // A sampler holds its images and the noise of a stochastic step beside what the model needs.
-    let count = config.sample.count;
-    let shape = [count, config.model.channels, config.model.image[0], config.model.image[1]];
-    let (images, noise) = (backend.alloc(count * dit.image_len())?, backend.alloc(count * dit.image_len())?);
-    let mut tape = Tape::forward_only(backend, dit.layout(), &state.ema);
-    let images = tape.constant(&shape, images);
-    dit.forward(&mut tape, &images, &vec![0.0; count], None)?;
-    drop(noise);
-    Ok(())
+    // What a few evaluations hold, all hold.
+    let SampleConfig { count, steps, .. } = config.sample;
+    let sample = SampleConfig { steps: steps.min(REHEARSED_EVALUATIONS), ..config.sample.clone() };
+    let mut order = Order::plain(dit, 0, 0, count);
+    order.guidance = dit.hears_captions().then(|| {
+        let captions = dit.no_captions(count);
+        Guidance::new(&sample, captions.clone(), captions)
+    });
+    let model = Model { backend, dit, weights: &state.ema, schedule: &schedule };
+    let path = sampler::path(&schedule, &config.diffusion, &sample, schedule.steps() - 1);
+    sampler::draw(&model, &path, &order, &mut |_| true).map(|_| ())
 }
 
 /// Fails for a model with more parameters than a checkpoint of `data_bytes` holds, or whose position table this

@@ -1,5 +1,6 @@
 //! Training: one step, the optimizer's state, the loop, and what a run leaves on disk.
 
+pub mod captions;
 pub mod checkpoint;
 pub mod cost;
 pub mod estimate;

@@ -17,12 +17,14 @@ use crate::backend::Backend;
 use crate::config::Config;
 use crate::dataset::{Batch, Batches, Dataset, Plan, Split};
 use crate::diffusion::noising::Levels;
-use crate::diffusion::sampler::{self, Model};
+use crate::diffusion::sampler::{self, Guidance, Model, Order};
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::{Error, Result};
 use crate::files::{create_folder, lock_folder, write_bytes_atomic};
 use crate::render::{Recipe, Renderer, Written};
+use crate::text::{Captions, Encoder};
+use crate::train::captions;
 use crate::train::checkpoint::{Checkpoint, WeightsHash};
 use crate::train::journal::{Journal, StepLog};
 use crate::train::optimizer::{State, adam_step, learning_rate};
@@ -142,6 +144,8 @@ struct Run<'a, B: Backend> {
     schedule: Schedule,
     state: State<B>,
     renderer: Renderer,
+    /// What makes numbers of captions; none where none are heard.
+    text: Option<Encoder>,
     journal: Journal,
     /// Steps that are done, or on the device.
     step: u64,
@@ -167,6 +171,8 @@ impl<'a, B: Backend> Run<'a, B> {
             }
         };
         let renderer = Renderer::new(&config.data, dataset.normalizer().clone())?;
+        let tokenizer = resume.as_ref().and_then(|from| from.tokenizer.clone());
+        let text = captions::encoder(&config.text, &dataset, tokenizer)?;
         let journal = Journal::open(folder, step)?;
         let schedule = Schedule::new(&config.diffusion);
         let saved_step = resume.as_ref().map(|from| from.step);
@@ -180,6 +186,7 @@ impl<'a, B: Backend> Run<'a, B> {
             schedule,
             state,
             renderer,
+            text,
             journal,
             step,
             unread: Vec::new(),
@@ -203,9 +210,10 @@ impl<'a, B: Backend> Run<'a, B> {
         // While the device computes the step before.
         backend.upload_ahead(&batch.x0);
         let levels = self.levels(self.step);
+        let captions = self.captions(batch)?;
         let input = StepInput {
             x0: &batch.x0,
-            captions: None,
+            captions: captions.as_ref(),
             noise: StepInput::training_noise(self.config.train.seed, self.step),
             levels: &levels,
             objective: self.config.diffusion.objective,
@@ -268,10 +276,14 @@ impl<'a, B: Backend> Run<'a, B> {
             Err(error) => return error,
         };
         let levels = self.levels(step);
+        let captions = match self.captions(&batch) {
+            Ok(captions) => captions,
+            Err(error) => return error,
+        };
         self.state.forget_non_finite(self.backend);
         let input = StepInput {
             x0: &batch.x0,
-            captions: None,
+            captions: captions.as_ref(),
             noise: StepInput::training_noise(self.config.train.seed, step),
             levels: &levels,
             objective: self.config.diffusion.objective,
@@ -279,6 +291,13 @@ impl<'a, B: Backend> Run<'a, B> {
         };
         let error = find_culprit(self.backend, &self.dit, &mut self.state, &input, step + 1);
         self.with_advice(error)
+    }
+
+    /// The captions of a training step, some of them dropped.
+    fn captions(&mut self, batch: &Batch) -> Result<Option<Captions>> {
+        let Some(text) = &mut self.text else { return Ok(None) };
+        let kept = captions::dropped(batch, self.config.text.dropout, self.config.train.seed);
+        text.batch(&kept).map(Some)
     }
 
     fn levels(&self, step: u64) -> Levels {
@@ -297,6 +316,7 @@ impl<'a, B: Backend> Run<'a, B> {
             &self.schedule,
             &self.dataset,
             split,
+            self.text.as_mut(),
         )?;
         if let Some(validation) = validation {
             let best = self.best_loss.is_none_or(|best| validation.loss < best);
@@ -312,16 +332,32 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     fn sample(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<()> {
-        let model = Model { backend: self.backend, dit: &self.dit, weights: &self.state.ema };
-        let path = sampler::path(&self.schedule, &self.config.diffusion, &self.config.sample);
-        let count = self.config.sample.count;
+        let Config { sample, diffusion, train, .. } = &self.config;
+        let prompts = captions::prompts(&self.dataset, sample.count);
+        let mut order = Order::plain(&self.dit, train.seed, 0, sample.count);
+        if let Some(text) = &mut self.text {
+            let none = self.dit.no_captions(sample.count);
+            order.guidance = Some(Guidance::new(sample, text.batch(&prompts)?, none));
+        }
+        let (dit, schedule) = (&self.dit, &self.schedule);
+        let model = Model { backend: self.backend, dit, weights: &self.state.ema, schedule };
+        let path = sampler::path(schedule, diffusion, sample, schedule.steps() - 1);
         let mut go_on = |_| !stop.load(Ordering::Relaxed);
-        let images = match sampler::draw(&model, &path, self.config.train.seed, 0, count, &mut go_on) {
+        let images = match sampler::draw(&model, &path, &order, &mut go_on) {
             Err(Error::Interrupted) => return Ok(()),
             images => images?,
         };
         let folder = self.sample_folder();
-        let written = self.renderer.write(&folder, "sample", &images, Some(&self.recipe()))?;
+        let recipe = self.recipe();
+        let with_prompt = |number: usize| {
+            let Some(_) = &self.text else { return Some(recipe.clone()) };
+            Some(Recipe {
+                prompt: prompts[number].clone(),
+                guidance: Some(Recipe::guidance_of(&self.config.sample)),
+                ..recipe.clone()
+            })
+        };
+        let written = self.renderer.write(&folder, "sample", &images, &with_prompt)?;
         self.journal.samples(self.step, &written)?;
         observer.sampled(self.step, &folder, &written);
         self.clock = Instant::now();
@@ -364,6 +400,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let checkpoint = Checkpoint {
             step: self.step,
             config: self.config.clone(),
+            tokenizer: self.text.as_ref().map(|text| text.tokenizer().clone()),
             fingerprint: self.dataset.fingerprint().to_string(),
             mean: normalizer.mean.clone(),
             deviation: normalizer.deviation.clone(),
@@ -396,7 +433,7 @@ impl<'a, B: Backend> Run<'a, B> {
         for (i, image) in images.chunks_exact_mut(self.dit.image_len()).enumerate() {
             self.dataset.read_segment(split, i * available / count, image)?;
         }
-        self.renderer.write(&self.folder.join("reference"), "real", &images, None).map(|_| ())
+        self.renderer.write(&self.folder.join("reference"), "real", &images, &|_| None).map(|_| ())
     }
 
     fn with_advice(&self, error: Error) -> Error {

@@ -9,6 +9,7 @@ use crate::diffusion::noising::Levels;
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
 use crate::error::Result;
+use crate::text::Encoder;
 use crate::train::step::{NoiseSource, StepInput, evaluate};
 
 /// Timestep bins of equal width.
@@ -38,20 +39,23 @@ pub fn validate<B: Backend>(
     schedule: &Schedule,
     dataset: &Dataset,
     split: Split,
+    mut text: Option<&mut Encoder>,
 ) -> Result<Option<Validation>> {
     let samples = dataset.len(split).min(config.train.validation_samples);
     let mut sums = [(0.0, 0usize); BINS];
     let mut x0 = vec![0.0; dit.image_len()];
     for j in 0..samples {
         // Spread over the split, so that a small number still hears many tracks.
-        dataset.read_segment(split, j * dataset.len(split) / samples, &mut x0)?;
+        let track = dataset.read_segment(split, j * dataset.len(split) / samples, &mut x0)?;
+        let captions = text.as_deref_mut().map(|text| text.batch(&[dataset.caption(track, j as u64)]));
+        let captions = captions.transpose()?;
         let bin = j % BINS;
         let t = (2 * bin + 1) * schedule.steps() / (2 * BINS);
         let levels = Levels::at(schedule, &config.diffusion, &[t], config.model.image[1]);
         let key = NoiseKey { seed: 0, step: j as u64, purpose: Purpose::Validation };
         let input = StepInput {
             x0: &x0,
-            captions: None,
+            captions: captions.as_ref(),
             noise: NoiseSource::Stream(key, 0),
             levels: &levels,
             objective: config.diffusion.objective,

@@ -24,3 +24,27 @@ pub fn lookup_backward<R: Real>(dtable: &mut [R], dout: &[R], indices: &[u32], d
         }
     }
 }
+
+/// Mean of the first `lengths[b]` of a sample's rows.
+pub fn pool<R: Real>(x: &[R], lengths: &[usize], tokens: usize, dim: usize) -> Vec<R> {
+    let mut out = vec![R::zero(); lengths.len() * dim];
+    for (b, &length) in lengths.iter().enumerate() {
+        for d in 0..dim {
+            for n in 0..length {
+                out[b * dim + d] += x[(b * tokens + n) * dim + d];
+            }
+            out[b * dim + d] = out[b * dim + d] / R::count(length);
+        }
+    }
+    out
+}
+
+pub fn pool_backward<R: Real>(dx: &mut [R], dout: &[R], lengths: &[usize], tokens: usize, dim: usize) {
+    for (b, &length) in lengths.iter().enumerate() {
+        for n in 0..length {
+            for d in 0..dim {
+                dx[(b * tokens + n) * dim + d] += dout[b * dim + d] / R::count(length);
+            }
+        }
+    }
+}
