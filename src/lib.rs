@@ -10,6 +10,7 @@
 pub mod audio;
 pub mod backend;
 pub mod config;
+pub mod control;
 pub mod cpu;
 pub mod cuda;
 pub mod dataset;

@@ -11,6 +11,7 @@ use crate::audio::config::RepresentationConfig;
 use crate::audio::wav::{SampleFormat, SoundCheck, WavNotes};
 use crate::audio::{Normalizer, Representation, picture, representation, wav};
 use crate::config::{Config, SampleConfig};
+use crate::control::Finish;
 use crate::error::Result;
 use crate::files::create_folder;
 
@@ -87,6 +88,10 @@ pub struct Renderer {
     representation: Box<dyn Representation>,
     normalizer: Normalizer,
     sample_rate: u32,
+    hop: usize,
+    finish: Finish,
+    /// Frames that a loop is decoded with on either side.
+    margin: usize,
 }
 
 /// One image made audible.
@@ -131,8 +136,25 @@ impl Renderer {
     /// # Errors
     /// [`crate::Error::Config`] when the representation cannot be built.
     pub fn new(config: &RepresentationConfig, normalizer: Normalizer) -> Result<Self> {
-        let representation = representation::build(config)?;
-        Ok(Renderer { representation, normalizer, sample_rate: config.sample_rate })
+        Self::finishing(config, normalizer, Finish::default())
+    }
+
+    /// The same, with something to be done with each sound.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn finishing(config: &RepresentationConfig, normalizer: Normalizer, finish: Finish) -> Result<Self> {
+        let margin = finish.margin_frames(config);
+        let [height, width] = config.image;
+        let wide = RepresentationConfig { image: [height, width + 2 * margin], ..config.clone() };
+        let representation = representation::build(&wide)?;
+        let RepresentationConfig { sample_rate, hop, .. } = *config;
+        Ok(Renderer { representation, normalizer, sample_rate, hop, finish, margin })
+    }
+
+    /// Frames of an image.
+    fn width(&self) -> usize {
+        self.representation.width() - 2 * self.margin
     }
 
     /// Hertz of the sounds that it makes.
@@ -146,20 +168,30 @@ impl Renderer {
     /// [`crate::Error::Shape`] when the values are not whole images.
     pub fn decode(&self, images: &[f32]) -> Result<Vec<Rendered>> {
         let representation = &self.representation;
-        let len = representation.channels() * representation.height() * representation.width();
+        let len = representation.channels() * representation.height() * self.width();
         images.par_chunks(len).map(|image| self.decode_one(image)).collect()
     }
 
     fn decode_one(&self, image: &[f32]) -> Result<Rendered> {
-        let mut image = image.to_vec();
+        let width = self.width();
+        // A loop is seen from the end of the one before to the beginning of the one after.
+        let around = |row: &[f32]| {
+            let frames = row.iter().copied().cycle().skip(width - self.margin % width);
+            frames.take(width + 2 * self.margin).collect::<Vec<f32>>()
+        };
+        let mut image: Vec<f32> = image.chunks_exact(width).flat_map(around).collect();
         self.normalizer.undo(&mut image, self.representation.width())?;
         let mut channels = self.representation.decode(&image)?;
+        self.finish.close_loop(&mut channels, self.margin * self.hop);
+        self.finish.splice(&mut channels, self.sample_rate, SAFE_PEAK);
         let check = SoundCheck::of(&channels);
         if check.peak > SAFE_PEAK {
             let gain = SAFE_PEAK / check.peak;
             channels.iter_mut().flatten().for_each(|sample| *sample *= gain);
         }
-        let magnitude_db = self.representation.magnitude_db(&image);
+        let all = self.representation.magnitude_db(&image);
+        let rows = all.chunks_exact(self.representation.width());
+        let magnitude_db = rows.flat_map(|row| &row[self.margin..][..width]).copied().collect();
         Ok(Rendered { channels, check, magnitude_db })
     }
 
@@ -194,7 +226,7 @@ impl Renderer {
         recipe: &dyn Fn(usize) -> Option<Recipe>,
     ) -> Result<(Vec<Written>, Vec<RgbImage>)> {
         create_folder(folder)?;
-        let (height, width) = (self.representation.height(), self.representation.width());
+        let (height, width) = (self.representation.height(), self.width());
         let mut pictures = Vec::new();
         let mut written = Vec::new();
         for (number, sound) in (first..).zip(&self.decode(images)?) {

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{cuda as devices, random};
+use common::{captions, cuda as devices, random};
 use dit_engine::backend::{Backend, Precision};
-use dit_engine::config::{BlockKind, Config, Overrides, Position, Recompute};
+use dit_engine::config::{BlockKind, Config, Overrides, Position, Recompute, SampleConfig, SamplerKind};
 use dit_engine::cpu::Cpu;
 use dit_engine::cuda::{Cuda, Options, driver};
 use dit_engine::diffusion::noising::Levels;
-use dit_engine::diffusion::sampler::{self, Model};
+use dit_engine::diffusion::sampler::{self, Guidance, Model, Order};
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
 use dit_engine::train::cost::run_cost;
@@ -29,6 +29,12 @@ fn small(block: BlockKind) -> Config {
         "train.warmup=5",
         "train.lr=2e-3",
         "train.weight_decay=0.01",
+        "text.mode=both",
+        "text.vocabulary=300",
+        "text.tokens=6",
+        "text.dim=32",
+        "text.depth=1",
+        "text.heads=2",
     ] {
         overrides.add_setting(setting).unwrap();
     }
@@ -74,9 +80,10 @@ impl<'a, B: Backend> Run<'a, B> {
                 config.model.image[1],
             );
             let x0 = random(50 + step % 4, config.train.batch * dit.image_len());
+            let captions = captions(70 + step, config.train.batch, &config.text);
             let input = StepInput {
                 x0: &x0,
-                captions: None,
+                captions: captions.as_ref(),
                 noise: StepInput::training_noise(1, step),
                 levels: &levels,
                 objective: config.diffusion.objective,
@@ -229,12 +236,15 @@ fn the_same_seed_sounds_the_same_on_cpu_and_gpu() {
     fn images<B: Backend>(backend: &B, config: &Config, weights: &[f32]) -> Vec<f32> {
         let dit = Dit::new(&config.model, &config.text).unwrap();
         let state = State::new(backend, weights).unwrap();
-        let model = Model { backend, dit: &dit, weights: &state.weights };
         let schedule = Schedule::new(&config.diffusion);
-        let mut sample = config.sample.clone();
-        sample.steps = 8;
-        let path = sampler::path(&schedule, &config.diffusion, &sample);
-        sampler::draw(&model, &path, 5, 0, 2, &mut |_| true).unwrap()
+        let model = Model { backend, dit: &dit, weights: &state.weights, schedule: &schedule };
+        let sampler = SamplerKind::Dpm;
+        let sample = SampleConfig { sampler, steps: 8, rescale: 0.5, ..config.sample.clone() };
+        let path = sampler::path(&schedule, &config.diffusion, &sample, 999);
+        let mut order = Order::plain(&dit, 5, 0, 2);
+        let wanted = captions(90, 2, &config.text).expect("the model hears them");
+        order.guidance = Some(Guidance::new(&sample, wanted, dit.no_captions(2)));
+        sampler::draw(&model, &path, &order, &mut |_| true).unwrap()
     }
     let wanted = draw(&|weights| images(&Cpu::new(), &config, weights));
     let device = devices::cuda(Precision::F32);

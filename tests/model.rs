@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::random;
+use common::{captions, random};
 use dit_engine::backend::{Backend, Objective};
-use dit_engine::config::{BlockKind, Config, ModelConfig, Overrides, Position, Recompute};
+use dit_engine::config::{
+    BlockKind, Config, ModelConfig, Overrides, Position, Recompute, TextConfig, TextMode,
+};
 use dit_engine::cpu::Cpu;
 use dit_engine::diffusion::noising::Levels;
 use dit_engine::diffusion::schedule::Schedule;
@@ -12,7 +14,19 @@ use dit_engine::dit::Dit;
 use dit_engine::train::optimizer::{State, adam_step};
 use dit_engine::train::step::{NoiseSource, StepInput, evaluate, forward_backward, weighted_loss};
 
-fn small(block: BlockKind) -> Config {
+/// A kind of block, how captions are heard, and the features of a frozen encoder.
+type Case = (BlockKind, TextMode, usize);
+
+const CASES: [Case; 6] = [
+    (BlockKind::Seed, TextMode::None, 0),
+    (BlockKind::AdalnZero, TextMode::None, 0),
+    (BlockKind::Seed, TextMode::Both, 0),
+    (BlockKind::AdalnZero, TextMode::Cross, 0),
+    (BlockKind::AdalnZero, TextMode::Pooled, 0),
+    (BlockKind::AdalnZero, TextMode::Both, 20),
+];
+
+fn small((block, mode, features): Case) -> Config {
     let position = match block {
         BlockKind::Seed => Position::Learned,
         BlockKind::AdalnZero => Position::Sincos,
@@ -28,7 +42,17 @@ fn small(block: BlockKind) -> Config {
         block,
         position,
     };
-    let mut config = Config { model, ..Config::default() };
+    let text = TextConfig {
+        mode,
+        vocabulary: 300,
+        tokens: 5,
+        dim: 24,
+        depth: 1,
+        heads: 3,
+        features,
+        ..TextConfig::default()
+    };
+    let mut config = Config { model, text, ..Config::default() };
     config.train.warmup = 0;
     config.train.lr = 2e-3;
     config
@@ -71,11 +95,11 @@ fn every_preset_lays_out_without_overlap() {
 }
 
 /// The directional derivative of the loss along the gradient, against central differences of the engine's own
-/// forward pass: whole-model wiring, for both kinds of block. (The kernels' own gradients are held against f64.)
+/// forward pass: whole-model wiring, for both kinds of block and all ways to hear a caption. (The kernels' own gradients are held against f64.)
 #[test]
 fn the_gradient_of_the_whole_model_is_its_slope() {
-    for block in [BlockKind::Seed, BlockKind::AdalnZero] {
-        let config = small(block);
+    for case in CASES {
+        let config = small(case);
         let backend = Cpu::poisoned();
         let dit = Dit::new(&config.model, &config.text).unwrap();
         let schedule = Schedule::new(&config.diffusion);
@@ -87,9 +111,10 @@ fn the_gradient_of_the_whole_model_is_its_slope() {
         }
         let levels = Levels::at(&schedule, &config.diffusion, &[100, 500, 900], 16);
         let (x0, noise) = (random(5, 3 * dit.image_len()), random(6, 3 * dit.image_len()));
+        let captions = captions(7, 3, &config.text);
         let input = StepInput {
             x0: &x0,
-            captions: None,
+            captions: captions.as_ref(),
             noise: NoiseSource::Given(&noise),
             levels: &levels,
             objective: Objective::X0,
@@ -106,7 +131,7 @@ fn the_gradient_of_the_whole_model_is_its_slope() {
         for span in dit.layout().spans() {
             let gradient = &gradients[span.range.clone()];
             let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-            assert!(norm > 1e-6, "{}: no gradient", span.name);
+            assert!(norm > 1e-6, "{case:?} {}: no gradient", span.name);
             let step = 2e-3;
             let moved = |sign: f64| {
                 let mut moved = weights.clone();
@@ -117,15 +142,15 @@ fn the_gradient_of_the_whole_model_is_its_slope() {
             };
             let slope = (moved(1.0) - moved(-1.0)) / (2.0 * step);
             let error = (slope - norm).abs();
-            assert!(error < 0.02 * norm + 2e-4, "{block:?} {}: slope {slope}, norm {norm}", span.name);
+            assert!(error < 0.02 * norm + 2e-4, "{case:?} {}: slope {slope}, norm {norm}", span.name);
         }
     }
 }
 
 #[test]
 fn the_second_step_allocates_nothing_and_a_model_learns() {
-    for block in [BlockKind::Seed, BlockKind::AdalnZero] {
-        let config = small(block);
+    for case in CASES {
+        let config = small(case);
         let backend = Cpu::poisoned();
         let dit = Dit::new(&config.model, &config.text).unwrap();
         let schedule = Schedule::new(&config.diffusion);
@@ -135,9 +160,10 @@ fn the_second_step_allocates_nothing_and_a_model_learns() {
         let mut allocations = Vec::new();
         for step in 0..60 {
             let levels = Levels::draw(&schedule, &config.diffusion, 1, step, 4, 16);
+            let captions = captions(7, 4, &config.text);
             let input = StepInput {
                 x0: &x0,
-                captions: None,
+                captions: captions.as_ref(),
                 noise: StepInput::training_noise(1, step),
                 levels: &levels,
                 objective: Objective::X0,
@@ -151,15 +177,15 @@ fn the_second_step_allocates_nothing_and_a_model_learns() {
         }
         assert!(allocations[1..].iter().all(|&n| n == allocations[0]), "{allocations:?}");
         let mean = |range: std::ops::Range<usize>| losses[range].iter().sum::<f64>() / 10.0;
-        assert!(mean(50..60) < 0.7 * mean(0..10), "{block:?}: {losses:?}");
+        assert!(mean(50..60) < 0.7 * mean(0..10), "{case:?}: {losses:?}");
     }
 }
 
 /// A block that is computed again in backward gives the same gradients, bit for bit, and holds less meanwhile.
 #[test]
 fn recomputed_blocks_give_the_same_gradients_from_less_memory() {
-    for block in [BlockKind::Seed, BlockKind::AdalnZero] {
-        let config = small(block);
+    for case in CASES {
+        let config = small(case);
         let dit = Dit::new(&config.model, &config.text).unwrap();
         let schedule = Schedule::new(&config.diffusion);
         let mut weights = dit.layout().initial_values(3);
@@ -171,7 +197,9 @@ fn recomputed_blocks_give_the_same_gradients_from_less_memory() {
             let mut state = State::new(&backend, &weights).unwrap();
             let noise = NoiseSource::Given(&noise);
             let objective = Objective::X0;
-            let input = StepInput { x0: &x0, captions: None, noise, levels: &levels, objective, recompute };
+            let captions = captions(7, 3, &config.text);
+            let captions = captions.as_ref();
+            let input = StepInput { x0: &x0, captions, noise, levels: &levels, objective, recompute };
             forward_backward(&backend, &dit, &mut state, &input, None).unwrap();
             let bits: Vec<u32> =
                 State::download(&backend, &state.gradients).iter().map(|g| g.to_bits()).collect();
@@ -179,7 +207,7 @@ fn recomputed_blocks_give_the_same_gradients_from_less_memory() {
         };
         let (kept, most) = run(Recompute::None);
         let (recomputed, least) = run(Recompute::Blocks);
-        assert!(kept == recomputed, "{block:?}: the gradients differ");
-        assert!(least < most, "{block:?}: {least} bytes with recomputing, {most} without");
+        assert!(kept == recomputed, "{case:?}: the gradients differ");
+        assert!(least < most, "{case:?}: {least} bytes with recomputing, {most} without");
     }
 }

@@ -80,6 +80,14 @@ fn attention(dims: AttentionDims) -> String {
     format!("{}x{}x{}", dims.tokens, dims.heads, dims.head_dim)
 }
 
+fn cross_attention(dims: CrossAttentionDims) -> String {
+    format!("{}to{}x{}x{}", dims.queries, dims.keys, dims.heads, dims.head_dim)
+}
+
+fn cross_attention_products(dims: CrossAttentionDims) -> usize {
+    dims.batch * dims.heads * dims.queries * dims.keys * dims.head_dim
+}
+
 /// What is written, and read before where it is added to.
 fn written(span: &Span, write: Write) -> usize {
     span.bytes() * if write == Write::Add { 2 } else { 1 }
@@ -431,6 +439,42 @@ impl Backend for Watched {
         self.done(op);
     }
 
+    fn cross_attention_forward(
+        &self,
+        out: Mut<'_>,
+        lse: Mut<'_>,
+        q: Ref<'_>,
+        kv: Ref<'_>,
+        lengths: Ref<'_>,
+        dims: CrossAttentionDims,
+    ) {
+        let minimum = out.bytes() + lse.bytes() + q.bytes() + kv.bytes() + lengths.bytes();
+        let flops = 4 * cross_attention_products(dims);
+        let op = self.op("cross_attention_forward", q.element, cross_attention(dims), minimum, flops);
+        self.inner.cross_attention_forward(out, lse, q, kv, lengths, dims);
+        self.done(op);
+    }
+
+    fn cross_attention_backward(
+        &self,
+        dq: Mut<'_>,
+        dkv: Mut<'_>,
+        dout: Ref<'_>,
+        out: Ref<'_>,
+        lse: Ref<'_>,
+        q: Ref<'_>,
+        kv: Ref<'_>,
+        lengths: Ref<'_>,
+        dims: CrossAttentionDims,
+    ) {
+        let inputs = dout.bytes() + out.bytes() + lse.bytes() + q.bytes() + kv.bytes() + lengths.bytes();
+        let minimum = dq.bytes() + dkv.bytes() + inputs;
+        let flops = 10 * cross_attention_products(dims);
+        let op = self.op("cross_attention_backward", q.element, cross_attention(dims), minimum, flops);
+        self.inner.cross_attention_backward(dq, dkv, dout, out, lse, q, kv, lengths, dims);
+        self.done(op);
+    }
+
     fn patch_embed_forward(
         &self,
         tokens: Mut<'_>,
@@ -658,6 +702,20 @@ impl Backend for Watched {
         self.done(op);
     }
 
+    fn pool_forward(&self, out: Mut<'_>, x: Ref<'_>, lengths: Ref<'_>, dims: TokenDims) {
+        let minimum = out.bytes() + x.bytes() + lengths.bytes();
+        let op = self.op("pool_forward", x.element, tokens(dims), minimum, 0);
+        self.inner.pool_forward(out, x, lengths, dims);
+        self.done(op);
+    }
+
+    fn pool_backward(&self, dx: Mut<'_>, write: Write, dout: Ref<'_>, lengths: Ref<'_>, dims: TokenDims) {
+        let minimum = written(&dx, write) + dout.bytes() + lengths.bytes();
+        let op = self.op("pool_backward", dx.element, tokens(dims), minimum, 0);
+        self.inner.pool_backward(dx, write, dout, lengths, dims);
+        self.done(op);
+    }
+
     fn normal(&self, out: Mut<'_>, key: NoiseKey, first: u64) {
         let minimum = out.bytes();
         let op = self.op("normal", out.element, String::new(), minimum, 0);
@@ -742,10 +800,33 @@ impl Backend for Watched {
         self.done(op);
     }
 
-    fn sampler_step(&self, x: Mut<'_>, prediction: Ref<'_>, z: Option<Ref<'_>>, step: SamplerStep) {
-        let minimum = 2 * x.bytes() + prediction.bytes() + z.as_ref().map_or(0, |x| x.bytes());
+    fn sampler_step(
+        &self,
+        x: Mut<'_>,
+        saved: Option<Mut<'_>>,
+        prediction: Ref<'_>,
+        z: Option<Ref<'_>>,
+        step: SamplerStep,
+    ) {
+        let optional = 2 * saved.as_ref().map_or(0, |x| x.bytes()) + z.as_ref().map_or(0, |x| x.bytes());
+        let minimum = 2 * x.bytes() + prediction.bytes() + optional;
         let op = self.op("sampler_step", x.element, String::new(), minimum, 0);
-        self.inner.sampler_step(x, prediction, z, step);
+        self.inner.sampler_step(x, saved, prediction, z, step);
+        self.done(op);
+    }
+
+    fn guide(
+        &self,
+        out: Mut<'_>,
+        conditional: Ref<'_>,
+        unconditional: Ref<'_>,
+        samples: usize,
+        scale: f32,
+        rescale: f32,
+    ) {
+        let minimum = out.bytes() + conditional.bytes() + unconditional.bytes();
+        let op = self.op("guide", out.element, String::new(), minimum, 0);
+        self.inner.guide(out, conditional, unconditional, samples, scale, rescale);
         self.done(op);
     }
 }

@@ -5,6 +5,8 @@ pub mod cuda;
 pub mod real;
 
 use dit_engine::backend::Backend;
+use dit_engine::config::{TextConfig, TextMode};
+use dit_engine::text::Captions;
 
 /// Seeded numbers, uniform in [-1, 1) (splitmix64: Steele, Lea and Flood 2014).
 pub fn random(seed: u64, len: usize) -> Vec<f32> {
@@ -17,6 +19,27 @@ pub fn random(seed: u64, len: usize) -> Vec<f32> {
         z ^ (z >> 31)
     };
     (0..len).map(|_| (next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0).collect()
+}
+
+/// Captions of seeded tokens and lengths, for a model that hears them so; of the first sample there is none.
+pub fn captions(seed: u64, batch: usize, config: &TextConfig) -> Option<Captions> {
+    if config.mode == TextMode::None {
+        return None;
+    }
+    let below = |seed: u64, len: usize, most: usize| -> Vec<usize> {
+        random(seed, len).iter().map(|x| ((0.5 + 0.5 * x) * most as f32) as usize).collect()
+    };
+    let mut captions = Captions::none(batch, config.tokens);
+    let lengths = below(seed, batch, config.tokens);
+    let ids = below(seed + 1, batch * config.tokens, config.vocabulary);
+    for (sample, &length) in lengths.iter().enumerate().skip(1) {
+        captions.lengths[sample] = (length + 1) as f32;
+        for n in sample * config.tokens..sample * config.tokens + length + 1 {
+            captions.ids[n] = ids[n] as u32;
+        }
+    }
+    captions.features = random(seed + 2, batch * config.tokens * config.features);
+    Some(captions)
 }
 
 /// The same numbers with all their digits in f64.
