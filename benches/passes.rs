@@ -105,9 +105,16 @@ fn diffusion(c: &mut Criterion) {
     });
     let mut losses = vec![0.0; DIMS.batch];
     run(c, "mse", 3, || cpu.mse(&mut losses, &mut x, &x0, &eps, &[1.0; DIMS.batch]));
-    let step =
-        SamplerStep { from_x: 1.0, from_prediction: 0.1, clip: 1.0, keep: 0.3, to_x0: 0.5, noise: 0.1 };
-    run(c, "sampler_step", 4, || cpu.sampler_step(&mut x, &x0, Some(&eps), step));
+    let step = SamplerStep {
+        from_x: 1.0,
+        from_prediction: 0.1,
+        clip: 1.0,
+        keep: 0.3,
+        to_x0: 0.5,
+        noise: 0.1,
+        ..SamplerStep::default()
+    };
+    run(c, "sampler_step", 4, || cpu.sampler_step(&mut x, None, &x0, Some(&eps), step));
 }
 
 fn adam(c: &mut Criterion) {

@@ -175,7 +175,8 @@ fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
         let tail = strsim::jaro_winkler(&last(key), &last(candidate));
         whole.max(0.95 * tail)
     };
-    let best = known.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    // Of equals the first: `depth` is the model's.
+    let best = known.iter().rev().max_by(|a, b| score(a).total_cmp(&score(b)))?;
     (score(best) > 0.7).then_some(best)
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 pub mod cuda;
+pub mod program;
 pub mod real;
 
 use dit_engine::backend::Backend;
