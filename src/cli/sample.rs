@@ -41,16 +41,16 @@ pub struct SampleArgs {
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// How strongly the prompt is followed: 1 as learnt, more exaggerates [default: the checkpoint's sample.guidance]
-    #[arg(long, value_name = "SCALE")]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// How much of the loudness that guidance adds is taken back, 0 to 1 [default: the checkpoint's sample.rescale]
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
     rescale: Option<f64>,
     /// Part of the timesteps, from 0 (clean) to 1 (noise), in which guidance is used, such as 0.2,0.8
     #[arg(long, value_name = "FROM,TO", value_delimiter = ',', num_args = 1)]
     guidance_interval: Vec<f64>,
     /// Length; longer than the model's image by windows that overlap [default: the model's image]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Let the end meet the beginning
     #[arg(long = "loop")]
@@ -62,7 +62,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "FROM-TO")]
     keep: Vec<Seconds>,
     /// How far to go from --init: 0.2 changes details, 1 leaves nothing
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_name = "PART", allow_negative_numbers = true)]
     strength: Option<f64>,
     /// Samples to make
     #[arg(long, default_value_t = 4)]
