@@ -9,6 +9,7 @@
 
 pub mod audio;
 pub mod backend;
+pub mod bert;
 pub mod config;
 pub mod control;
 pub mod cpu;

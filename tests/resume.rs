@@ -104,7 +104,14 @@ fn run(folder: &Path, config: &Config, data: &Arc<Dataset>, stop_after: u64, res
     let stop = AtomicBool::new(false);
     let resume =
         resume.then(|| Checkpoint::load(&folder.join("checkpoints/last.safetensors")).expect("a checkpoint"));
-    let options = RunOptions { folder, config: config.clone(), dataset: data.clone(), resume, stop: &stop };
+    let options = RunOptions {
+        folder,
+        config: config.clone(),
+        dataset: data.clone(),
+        hearing: None,
+        resume,
+        stop: &stop,
+    };
     let mut observer = StopAfter { step: stop_after, stop: &stop };
     train(&Cpu::new(), options, &mut observer).unwrap()
 }
@@ -200,7 +207,14 @@ fn a_nan_stops_the_run_with_its_culprit() {
     (config.train.validate_every, config.train.sample_every, config.train.checkpoint_every) = (1000, 1000, 1);
     let stop = AtomicBool::new(false);
     let folder = temporary.path().join("run");
-    let options = RunOptions { folder: &folder, config, dataset: data.clone(), resume: None, stop: &stop };
+    let options = RunOptions {
+        folder: &folder,
+        config,
+        dataset: data.clone(),
+        hearing: None,
+        resume: None,
+        stop: &stop,
+    };
     let error = train(&Cpu::new(), options, &mut StopAfter { step: u64::MAX, stop: &stop }).unwrap_err();
     let text = error.to_string();
     let Error::NonFinite { tensor, step, .. } = error else { panic!("{text}") };
@@ -235,6 +249,7 @@ fn a_nan_has_the_name_of_the_tensor_where_it_began() {
             folder: &folder,
             config: config.clone(),
             dataset: data.clone(),
+            hearing: None,
             resume: Some(checkpoint),
             stop: &stop,
         };

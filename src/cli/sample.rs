@@ -15,8 +15,8 @@ use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
 use dit_engine::files::create_folder;
 use dit_engine::render::{Recipe, Renderer, Written, complaints, write_overview};
-use dit_engine::text::{Encoder, Tokenizer};
-use dit_engine::train::checkpoint::{self, Checkpoint, WeightsHash};
+use dit_engine::text::Encoder;
+use dit_engine::train::checkpoint::{self, Checkpoint, Hearing, WeightsHash};
 use dit_engine::train::optimizer::State;
 
 use super::device::{Chosen, DeviceArgs};
@@ -142,7 +142,7 @@ fn run_on<B: Backend>(backend: &B, args: &SampleArgs, stop: &AtomicBool) -> Resu
     let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let schedule = Schedule::new(&config.diffusion);
     let plan = args.wishes().plan(&config, &normalizer, &schedule)?;
-    let text = text_encoder(args, &config, checkpoint.tokenizer)?;
+    let text = text_encoder(args, &config, checkpoint.hearing)?;
     let wide = RepresentationConfig { image: [config.model.image[0], plan.frames], ..config.data.clone() };
     let mut session = Session {
         args,
@@ -187,14 +187,14 @@ fn check_count(count: usize) -> Result<()> {
 }
 
 /// What makes numbers of the prompts; `None` for a model that hears none.
-fn text_encoder(args: &SampleArgs, config: &Config, tokenizer: Option<Tokenizer>) -> Result<Option<Encoder>> {
+fn text_encoder(args: &SampleArgs, config: &Config, hearing: Option<Hearing>) -> Result<Option<Encoder>> {
     let asked = !args.prompt.is_empty() || args.negative.is_some();
-    match tokenizer.filter(|_| config.text.mode != TextMode::None) {
+    match hearing.filter(|_| config.text.mode != TextMode::None) {
         None if asked => bail!(Usage(
             "--prompt: this model was trained without captions (text.mode = none); it cannot follow words"
                 .to_string()
         )),
-        tokenizer => Ok(tokenizer.map(|tokenizer| Encoder::new(tokenizer, config.text.tokens))),
+        hearing => Ok(hearing.map(|hearing| Encoder::new(hearing.source(), config.text.tokens))),
     }
 }
 

@@ -8,10 +8,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use dit_engine::Error;
 use dit_engine::backend::Backend;
+use dit_engine::bert::Bert;
 use dit_engine::config::{Config, ModelConfig, Overrides, RepresentationConfig, TextMode, data_differences};
 use dit_engine::cpu::Cpu;
 use dit_engine::dataset::{Dataset, Split};
-use dit_engine::train::checkpoint::Checkpoint;
+use dit_engine::text::Vectors;
+use dit_engine::train::checkpoint::{Checkpoint, Hearing};
 use dit_engine::train::cost;
 use dit_engine::train::estimate::Estimate;
 use dit_engine::train::run::{RunOptions, RunSummary, train};
@@ -42,6 +44,9 @@ pub struct TrainArgs {
     /// Seed of weights, data order, noise and timesteps [default: train.seed]
     #[arg(long)]
     seed: Option<u64>,
+    /// Folder of a pretrained sentence encoder in Hugging Face layout (BERT's type), used frozen in place of a trained one
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    text_encoder: Option<PathBuf>,
     /// Go on with the run in --out (or the latest one)
     #[arg(long)]
     resume: bool,
@@ -72,8 +77,14 @@ fn run_on<B: Backend>(backend: &B, device: &str, args: &TrainArgs, stop: &'stati
     let (first, steps) = (job.resume.as_ref().map_or(0, |from| from.step), job.config.train.steps);
     let mut progress = progress::TrainProgress::new(first, steps);
     let folder = job.folder.clone();
-    let options =
-        RunOptions { folder: &folder, config: job.config, dataset: job.dataset, resume: job.resume, stop };
+    let options = RunOptions {
+        folder: &folder,
+        config: job.config,
+        dataset: job.dataset,
+        hearing: job.hearing,
+        resume: job.resume,
+        stop,
+    };
     let summary = train(backend, options, &mut progress);
     progress.finish();
     report(&folder, &summary?)
@@ -84,6 +95,7 @@ struct Job {
     folder: PathBuf,
     config: Config,
     dataset: Arc<Dataset>,
+    hearing: Option<Hearing>,
     resume: Option<Checkpoint>,
 }
 
@@ -102,6 +114,7 @@ fn new_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
     let mut config = args.config.resolve(&overrides)?;
     config.train.seed = args.seed.unwrap_or(config.train.seed);
     config.train.steps = args.steps.unwrap_or(config.train.steps);
+    let hearing = frozen_encoder(args, &mut config)?;
     config.check()?;
     if !args.data.as_deref().is_some_and(data::is_prepared) {
         config.check_rows()?;
@@ -118,7 +131,7 @@ fn new_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
         Some(folder) => folder.clone(),
         None => free_folder(&Path::new("runs").join(&source.name)),
     };
-    Ok(Job { folder, config, dataset: Arc::new(source.dataset), resume: None })
+    Ok(Job { folder, config, dataset: Arc::new(source.dataset), hearing, resume: None })
 }
 
 fn resumed_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
@@ -154,7 +167,21 @@ fn resumed_job(args: &TrainArgs, stop: &'static AtomicBool) -> Result<Job> {
     let of_epochs = args.epochs.map(|_| config.train.steps);
     check_not_behind("--epochs", of_epochs, checkpoint.step, &folder)?;
     config.check()?;
-    Ok(Job { folder, config, dataset: Arc::new(source.dataset), resume: Some(checkpoint) })
+    let dataset = Arc::new(source.dataset);
+    Ok(Job { folder, config, dataset, hearing: None, resume: Some(checkpoint) })
+}
+
+/// The pretrained encoder that was asked for; the configuration takes its features.
+fn frozen_encoder(args: &TrainArgs, config: &mut Config) -> Result<Option<Hearing>> {
+    let Some(folder) = &args.text_encoder else { return Ok(None) };
+    if config.text.mode == TextMode::None {
+        bail!(Usage(
+            "--text-encoder: this configuration hears no captions; add --set text.mode=both".to_string()
+        ));
+    }
+    let bert = Bert::open(folder).context("--text-encoder")?;
+    config.text.features = bert.features();
+    Ok(Some(Hearing::Frozen(Arc::new(bert))))
 }
 
 /// A run can be extended, not shortened.
@@ -227,7 +254,7 @@ fn free_folder(wanted: &Path) -> PathBuf {
 
 /// Says what will be done, refuses what cannot fit, and remembers where the data is.
 fn announce<B: Backend>(backend: &B, device: &str, job: &Job) -> Result<()> {
-    let Job { folder, config, dataset, resume } = job;
+    let Job { folder, config, dataset, resume, .. } = job;
     let cost = cost::run_cost(backend, config, dataset.memory_bytes())?;
     cost::check_fits(backend, &cost, config)?;
     let (train, held_out) = (dataset.len(Split::Train), dataset.len(Split::Validation));

@@ -31,7 +31,7 @@ fn checkpoint(step: u64) -> (Checkpoint, Dit) {
     let weights = dit.layout().initial_values(0);
     let checkpoint = Checkpoint {
         step,
-        tokenizer: None,
+        hearing: None,
         fingerprint: "feed".to_string(),
         mean: vec![0.0; 8],
         deviation: vec![1.0; 8],

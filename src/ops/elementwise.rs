@@ -1,9 +1,9 @@
 //! Pointwise operations.
 
 use crate::backend::{Activation, Backend, Repeat};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::params::Param;
-use crate::tape::{Tape, Var};
+use crate::tape::{Tape, Var, Weight};
 
 use super::{expect_shape, token_dims};
 
@@ -37,11 +37,18 @@ pub fn residual<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, branch: &Var<B>)
     })
 }
 
-/// `y[b, n, :] = x[b, n, :] + rows[n, :]`: a learned position embedding; x `[batch, tokens, dim]`, rows `[tokens, dim]`.
+/// `y[b, n, :] = x[b, n, :] + rows[n, :]`: a learned position embedding; x `[batch, tokens, dim]`, rows `[tokens or more, dim]`.
+///
+/// # Errors
+/// [`Error::Shape`].
 pub fn add_positions<B: Backend>(tape: &mut Tape<'_, B>, x: &Var<B>, rows: Param) -> Result<Var<B>> {
     let dims = token_dims("add_positions", x)?;
-    let rows = tape.weight(rows);
-    expect_shape("add_positions", &[dims.tokens, dims.dim], &rows.shape)?;
+    let Weight { range, shape } = tape.weight(rows);
+    if !matches!(shape[..], [tokens, dim] if tokens >= dims.tokens && dim == dims.dim) {
+        let expected = format!("[{} or more, {}]", dims.tokens, dims.dim);
+        return Err(Error::shape("add_positions", expected, format!("{shape:?}")));
+    }
+    let rows = Weight { range: range.start..range.start + dims.tokens * dims.dim, shape };
     let mut y = x.alloc_like(tape.backend, dims.len())?;
     let y_view = B::view_mut(&mut y, 0..dims.len());
     tape.backend.add_rows_forward(y_view, x.data(), tape.weight_data(&rows), Repeat::OverBatch, dims);

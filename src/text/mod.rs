@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -156,38 +157,85 @@ impl Captions {
     }
 }
 
+/// A frozen encoder: a text becomes vectors, one a token.
+pub trait Vectors: Send + Sync + std::fmt::Debug {
+    /// Features of a vector.
+    fn features(&self) -> usize;
+
+    /// The vectors of each caption, at most `most`, one at least, side by side.
+    ///
+    /// # Errors
+    /// What the encoder cannot do.
+    fn vectors(&self, captions: &[&str], most: usize) -> Result<Vec<Vec<f32>>>;
+}
+
+/// What makes numbers of captions.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Tokens, for an encoder that is trained with the model.
+    Tokens(Tokenizer),
+    /// Vectors of a frozen encoder.
+    Frozen(Arc<dyn Vectors>),
+}
+
 /// Encodes captions, each of them once.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    tokenizer: Tokenizer,
+    source: Source,
     tokens: usize,
-    known: HashMap<String, Vec<u32>>,
+    /// Tokens, or vectors.
+    known: HashMap<String, (Vec<u32>, Vec<f32>)>,
 }
 
 impl Encoder {
     /// For captions of at most `tokens` tokens.
-    pub fn new(tokenizer: Tokenizer, tokens: usize) -> Encoder {
-        Encoder { tokenizer, tokens, known: HashMap::new() }
-    }
-
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    pub fn new(source: Source, tokens: usize) -> Encoder {
+        Encoder { source, tokens, known: HashMap::new() }
     }
 
     /// A batch of captions; empty ones are none.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// As [`Tokenizer::encode`], [`Vectors::vectors`].
     pub fn batch<S: AsRef<str>>(&mut self, captions: &[S]) -> Result<Captions> {
-        for caption in captions.iter().map(AsRef::as_ref) {
-            if !self.known.contains_key(caption) {
-                let tokens = self.tokenizer.encode(caption, self.tokens)?;
-                self.known.insert(caption.to_string(), tokens);
+        let captions: Vec<&str> = captions.iter().map(AsRef::as_ref).collect();
+        let mut new: Vec<&str> = captions.clone();
+        new.retain(|caption| !self.known.contains_key(*caption));
+        new.sort_unstable();
+        new.dedup();
+        self.learn(&new)?;
+        let known = captions.iter().map(|caption| &self.known[*caption]);
+        match &self.source {
+            Source::Tokens(_) => Ok(Captions::padded(known.map(|(ids, _)| &ids[..]), self.tokens)),
+            Source::Frozen(frozen) => {
+                let features = frozen.features();
+                let mut batch = Captions::none(captions.len(), self.tokens);
+                batch.lengths = known.clone().map(|(_, vectors)| (vectors.len() / features) as f32).collect();
+                for (_, vectors) in known {
+                    batch.features.extend_from_slice(vectors);
+                    batch.features.resize(batch.features.len() + self.tokens * features - vectors.len(), 0.0);
+                }
+                Ok(batch)
             }
         }
-        let encoded = captions.iter().map(|caption| &self.known[caption.as_ref()][..]);
-        Ok(Captions::padded(encoded, self.tokens))
+    }
+
+    fn learn(&mut self, captions: &[&str]) -> Result<()> {
+        match &self.source {
+            Source::Tokens(tokenizer) => {
+                for caption in captions {
+                    let ids = tokenizer.encode(caption, self.tokens)?;
+                    self.known.insert(caption.to_string(), (ids, Vec::new()));
+                }
+            }
+            Source::Frozen(frozen) => {
+                let vectors = frozen.vectors(captions, self.tokens)?;
+                let entries = captions.iter().zip(vectors);
+                self.known
+                    .extend(entries.map(|(caption, vectors)| (caption.to_string(), (Vec::new(), vectors))));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -247,7 +295,7 @@ mod tests {
 
     #[test]
     fn batches_are_padded_and_cut() {
-        let mut encoder = Encoder::new(tokenizer(), 3);
+        let mut encoder = Encoder::new(Source::Tokens(tokenizer()), 3);
         let batch = encoder.batch(&["piano", "", "fast bright drums and a slow piano"]).unwrap();
         assert_eq!(batch.lengths, [1.0, 1.0, 3.0]);
         assert_eq!((batch.ids.len(), batch.len()), (9, 3));

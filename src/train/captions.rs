@@ -5,24 +5,35 @@ use crate::config::{TextConfig, TextMode};
 use crate::dataset::{Batch, Dataset, Split};
 use crate::error::{Error, Result};
 use crate::random;
-use crate::text::{Encoder, Tokenizer};
+use crate::text::Vectors;
+use crate::train::checkpoint::Hearing;
 
-/// What makes numbers of captions in a run: `None` where none are heard. A resumed run gives the tokenizer that it had.
+/// What makes numbers of captions in a run: `None` where none are heard. A resumed run gives what it had; a new one may give a
+/// frozen encoder.
 ///
 /// # Errors
-/// [`Error::Config`] for a data set without captions.
-pub fn encoder(config: &TextConfig, dataset: &Dataset, stored: Option<Tokenizer>) -> Result<Option<Encoder>> {
+/// [`Error::Config`] for a data set without captions, and for a frozen encoder of other features than configured.
+pub fn hearing(config: &TextConfig, dataset: &Dataset, given: Option<Hearing>) -> Result<Option<Hearing>> {
     if config.mode == TextMode::None {
         return Ok(None);
     }
-    let tokenizer = match stored {
-        Some(tokenizer) => tokenizer,
-        None => dataset.tokenizer(config.vocabulary)?.ok_or_else(|| {
-            let problem = format!("{} has no captions; --set text.mode=none", dataset.dir().display());
-            Error::config("text.mode", problem)
-        })?,
+    let features = match &given {
+        Some(Hearing::Frozen(bert)) => bert.features(),
+        _ => 0,
     };
-    Ok(Some(Encoder::new(tokenizer, config.tokens)))
+    if features != config.features {
+        let problem =
+            format!("is {}, but the frozen text encoder (--text-encoder) has {features}", config.features);
+        return Err(Error::config("text.features", problem));
+    }
+    if let Some(given) = given {
+        return Ok(Some(given));
+    }
+    let tokenizer = dataset.tokenizer(config.vocabulary)?.ok_or_else(|| {
+        let problem = format!("{} has no captions; --set text.mode=none", dataset.dir().display());
+        Error::config("text.mode", problem)
+    })?;
+    Ok(Some(Hearing::Trained(tokenizer)))
 }
 
 /// The captions of a batch, each dropped (and empty then) with probability `dropout`: a function of seed and step.

@@ -13,14 +13,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::bert::Bert;
 use crate::config::Config;
 use crate::dit::Dit;
 use crate::error::{Error, Result};
 use crate::params::Layout;
-use crate::text::Tokenizer;
+use crate::text::{Source, Tokenizer};
 use crate::train::cost;
 use crate::train::tensors::{self, Named, TensorFile};
 
@@ -30,6 +32,8 @@ pub(crate) const FORMAT: &str = "dit-engine checkpoint";
 const FORMAT_VERSION: u32 = 1;
 /// What stands before a parameter's name: weights, EMA, first and second moments, in the order of [`Checkpoint`].
 pub(crate) const PREFIXES: [&str; 4] = ["weights.", "ema.", "adam.first.", "adam.second."];
+/// Before the names of a frozen text encoder's tensors.
+const FROZEN_PREFIX: &str = "text_encoder.";
 /// Hexadecimal digits of [`short_hash`] and [`WeightsHash`].
 const SHORT_HASH_DIGITS: usize = 16;
 /// Bytes hashed at a time.
@@ -37,6 +41,37 @@ const HASH_CHUNK_BYTES: usize = 1 << 20;
 /// Names under which weights are looked for, the first that is there: a checkpoint's EMA before its raw weights,
 /// a state of `dit-engine step`, PyTorch's own names.
 const WEIGHT_PREFIXES: [&str; 4] = ["ema.", "weights.", "param.", ""];
+
+/// What makes numbers of a run's captions.
+#[derive(Clone, Debug)]
+pub enum Hearing {
+    /// The tokenizer of an encoder that is trained with the model.
+    Trained(Tokenizer),
+    /// A frozen encoder, whole: a checkpoint alone is enough to sample from.
+    Frozen(Arc<Bert>),
+}
+
+impl Hearing {
+    /// As an encoder of captions takes it.
+    pub fn source(&self) -> Source {
+        match self {
+            Hearing::Trained(tokenizer) => Source::Tokens(tokenizer.clone()),
+            Hearing::Frozen(bert) => Source::Frozen(bert.clone()),
+        }
+    }
+}
+
+impl PartialEq for Hearing {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Hearing::Trained(one), Hearing::Trained(other)) => one == other,
+            (Hearing::Frozen(one), Hearing::Frozen(other)) => {
+                one.description() == other.description() && one.parts().1 == other.parts().1
+            }
+            _ => false,
+        }
+    }
+}
 
 /// The state of a run after a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +81,7 @@ pub struct Checkpoint {
     /// The run's configuration.
     pub config: Config,
     /// What makes numbers of captions; none in a run that hears none.
-    pub tokenizer: Option<Tokenizer>,
+    pub hearing: Option<Hearing>,
     /// Fingerprint of the data set.
     pub fingerprint: String,
     /// The data set's mean of each row, `[channels, rows]`.
@@ -94,6 +129,14 @@ impl Checkpoint {
             }
             tensors.push(Named { name: name.to_string(), shape: &statistics_shape, values });
         }
+        if let Some(Hearing::Frozen(bert)) = &self.hearing {
+            let (layout, flat) = bert.parts();
+            tensors.extend(layout.spans().iter().map(|span| Named {
+                name: format!("{FROZEN_PREFIX}{}", span.name),
+                shape: &span.shape,
+                values: &flat[span.range.clone()],
+            }));
+        }
         tensors::write(path, &self.facts(), &tensors)
     }
 
@@ -118,6 +161,9 @@ impl Checkpoint {
             let len = file.shape(name).unwrap_or_default().iter().product::<usize>();
             values.resize(len, 0.0);
             file.read(name, &shape, values)?;
+        }
+        if checkpoint.config.text.features > 0 {
+            checkpoint.hearing = Some(Hearing::Frozen(frozen(&mut file)?.into()));
         }
         Ok(checkpoint)
     }
@@ -146,12 +192,13 @@ impl Checkpoint {
         let fingerprint = fact(file, "fingerprint")?.to_string();
         let none = Vec::new;
         let (mean, deviation, weights, ema, first, second) = (none(), none(), none(), none(), none(), none());
-        let tokenizer =
-            file.fact("tokenizer").map(|json| Tokenizer::from_json(json, file.path())).transpose()?;
+        // A frozen encoder is read with the other tensors.
+        let tokenizer = file.fact("tokenizer").filter(|_| config.text.features == 0);
+        let tokenizer = tokenizer.map(|json| Tokenizer::from_json(json, file.path())).transpose()?;
         Ok(Checkpoint {
             step,
             config,
-            tokenizer,
+            hearing: tokenizer.map(Hearing::Trained),
             fingerprint,
             mean,
             deviation,
@@ -176,8 +223,15 @@ impl Checkpoint {
             ]
             .map(|(key, value)| (key.to_string(), value)),
         );
-        if let Some(tokenizer) = &self.tokenizer {
-            facts.insert("tokenizer".to_string(), tokenizer.to_json());
+        match &self.hearing {
+            None => {}
+            Some(Hearing::Trained(tokenizer)) => {
+                facts.insert("tokenizer".to_string(), tokenizer.to_json());
+            }
+            Some(Hearing::Frozen(bert)) => {
+                let [config, tokenizer] = bert.description();
+                facts.extend([("text_encoder".to_string(), config), ("tokenizer".to_string(), tokenizer)]);
+            }
         }
         if let Some(loss) = self.best_loss {
             // The shortest digits that read back as the same number.
@@ -303,6 +357,15 @@ fn read_flat(file: &mut TensorFile, prefix: &str, layout: &Layout) -> Result<Vec
         file.read(&format!("{prefix}{}", span.name), &span.shape, &mut flat[span.range.clone()])?;
     }
     Ok(flat)
+}
+
+/// The frozen text encoder of a checkpoint.
+fn frozen(file: &mut TensorFile) -> Result<Bert> {
+    let [config, tokenizer] = ["text_encoder", "tokenizer"].map(|key| fact(file, key).map(str::to_string));
+    let (config, tokenizer) = (config?, tokenizer?);
+    let layout = Bert::layout_of(&config, &tokenizer, file.path())?;
+    let weights = read_flat(file, FROZEN_PREFIX, &layout)?;
+    Bert::from_parts(&config, &tokenizer, weights, file.path())
 }
 
 fn statistics_shape(config: &Config) -> [usize; 2] {

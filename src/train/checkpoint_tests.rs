@@ -40,7 +40,7 @@ fn checkpoint() -> Checkpoint {
     let layout = layout(&config);
     Checkpoint {
         step: 1234,
-        tokenizer: Some(Tokenizer::train(["a slow piano"], 300).unwrap()),
+        hearing: Some(Hearing::Trained(Tokenizer::train(["a slow piano"], 300).unwrap())),
         fingerprint: "0123abcd".to_string(),
         mean: (0..8).map(|i| i as f32 / 3.0).collect(),
         deviation: (0..8).map(|i| 1.0 + i as f32).collect(),
@@ -58,7 +58,7 @@ fn assert_same_bits(a: &Checkpoint, b: &Checkpoint) {
         assert!(a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())), "{name}");
     }
     let facts =
-        |c: &Checkpoint| (c.step, c.config.clone(), c.tokenizer.clone(), c.fingerprint.clone(), c.best_loss);
+        |c: &Checkpoint| (c.step, c.config.clone(), c.hearing.clone(), c.fingerprint.clone(), c.best_loss);
     assert_eq!(facts(a), facts(b));
     assert_eq!((&a.mean, &a.deviation), (&b.mean, &b.deviation));
 }

@@ -25,7 +25,7 @@ use crate::files::{create_folder, lock_folder, write_bytes_atomic};
 use crate::render::{Recipe, Renderer, Written};
 use crate::text::{Captions, Encoder};
 use crate::train::captions;
-use crate::train::checkpoint::{Checkpoint, WeightsHash};
+use crate::train::checkpoint::{Checkpoint, Hearing, WeightsHash};
 use crate::train::journal::{Journal, StepLog};
 use crate::train::optimizer::{State, adam_step, learning_rate};
 use crate::train::step::{StepInput, check_weights, find_culprit, forward_backward, weighted_loss};
@@ -54,6 +54,8 @@ pub struct RunOptions<'a> {
     pub config: Config,
     /// The data.
     pub dataset: Arc<Dataset>,
+    /// A frozen text encoder, for a new run.
+    pub hearing: Option<Hearing>,
     /// Where to go on; `None` to start.
     pub resume: Option<Checkpoint>,
     /// Set by Ctrl-C: the step is finished, a checkpoint written, and the run ends.
@@ -145,6 +147,8 @@ struct Run<'a, B: Backend> {
     state: State<B>,
     renderer: Renderer,
     /// What makes numbers of captions; none where none are heard.
+    hearing: Option<Hearing>,
+    /// And what it made of them.
     text: Option<Encoder>,
     journal: Journal,
     /// Steps that are done, or on the device.
@@ -159,7 +163,7 @@ struct Run<'a, B: Backend> {
 
 impl<'a, B: Backend> Run<'a, B> {
     fn start(backend: &'a B, options: RunOptions<'a>) -> Result<Self> {
-        let RunOptions { folder, config, dataset, resume, .. } = options;
+        let RunOptions { folder, config, dataset, hearing, resume, .. } = options;
         let dit = Dit::new(&config.model, &config.text)?;
         create_folder(&folder.join("checkpoints"))?;
         write_bytes_atomic(&folder.join("config.toml"), config.to_toml().as_bytes())?;
@@ -171,8 +175,9 @@ impl<'a, B: Backend> Run<'a, B> {
             }
         };
         let renderer = Renderer::new(&config.data, dataset.normalizer().clone())?;
-        let tokenizer = resume.as_ref().and_then(|from| from.tokenizer.clone());
-        let text = captions::encoder(&config.text, &dataset, tokenizer)?;
+        let given = resume.as_ref().map_or(hearing, |from| from.hearing.clone());
+        let hearing = captions::hearing(&config.text, &dataset, given)?;
+        let text = hearing.as_ref().map(|hearing| Encoder::new(hearing.source(), config.text.tokens));
         let journal = Journal::open(folder, step)?;
         let schedule = Schedule::new(&config.diffusion);
         let saved_step = resume.as_ref().map(|from| from.step);
@@ -186,6 +191,7 @@ impl<'a, B: Backend> Run<'a, B> {
             schedule,
             state,
             renderer,
+            hearing,
             text,
             journal,
             step,
@@ -336,7 +342,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let prompts = captions::prompts(&self.dataset, sample.count);
         let mut order = Order::plain(&self.dit, train.seed, 0, sample.count);
         if let Some(text) = &mut self.text {
-            let none = self.dit.no_captions(sample.count);
+            let none = text.batch(&vec![""; sample.count])?;
             order.guidance = Some(Guidance::new(sample, text.batch(&prompts)?, none));
         }
         let (dit, schedule) = (&self.dit, &self.schedule);
@@ -400,7 +406,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let checkpoint = Checkpoint {
             step: self.step,
             config: self.config.clone(),
-            tokenizer: self.text.as_ref().map(|text| text.tokenizer().clone()),
+            hearing: self.hearing.clone(),
             fingerprint: self.dataset.fingerprint().to_string(),
             mean: normalizer.mean.clone(),
             deviation: normalizer.deviation.clone(),
