@@ -2,8 +2,8 @@
 // kernels:
 //
 //   Tile<ALONG_K, EXTENT>   EXTENT (of m or n) x STEP (of k) elements of an operand in shared memory, and where each chunk lies
-//   Core<.., SIDE>          SIDE x SIDE sums in registers. In the bf16 set mma.sync.m16n8k16 fed by ldmatrix, with four warps;
-//                           in the f32 set 8 x 8 sums a thread, fed by packs of 4
+//   Core<.., SIDE>          SIDE x SIDE sums in registers. In the bf16 set mma.sync.m16n8k16 fed by ldmatrix, 64 x 32 or
+//                           32 x 32 sums a warp; in the f32 set 8 x 8 sums a thread, fed by packs of 4
 //
 // A core hands out its sums through a staging area in shared memory, a few rows of its warp's part at a time, so that whole
 // rows are stored.
@@ -26,7 +26,9 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
 
 constexpr unsigned STEP = 32;  // k of a stage
 constexpr unsigned STAGES = 3; // of a side of 128: 48 KB, what a block may have without asking
-template <unsigned SIDE> constexpr unsigned THREADS_OF = 128;
+constexpr unsigned WARP_COLUMNS = 32, WARPS_DOWN = 2; // a warp's columns of a tile, and warps that share the rows among them
+// With 64 x 32 sums a warp, the registers hold 16 warps a multiprocessor, with 64 x 64 only 8.
+template <unsigned SIDE> constexpr unsigned THREADS_OF = SIDE / WARP_COLUMNS * WARPS_DOWN * WARP;
 
 // Rows as the source has them: EXTENT rows of 64 bytes (ALONG_K), or STEP rows of EXTENT elements. The chunks of a row are
 // permuted by the row's number, so that the same chunk of 8 rows, which ldmatrix reads at once, is in different banks.
@@ -93,20 +95,21 @@ template <bool ALONG_K, unsigned EXTENT> class Fragments {
     unsigned address;
 };
 
-// Four warps, each a quarter of the tile.
+// Two rows of warps, each with half of the tile's rows.
 template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
   public:
-    static constexpr unsigned WARP_ROWS = SIDE / 2, WARP_COLUMNS = SIDE / 2;
+    static constexpr unsigned WARP_ROWS = SIDE / WARPS_DOWN, WARP_COLUMNS = ::WARP_COLUMNS;
+    static constexpr unsigned WARPS_ACROSS = SIDE / WARP_COLUMNS;
     static constexpr unsigned MS = WARP_ROWS / 16, NS = WARP_COLUMNS / 8; // pieces of an mma
     static constexpr unsigned COUNT = MS * NS * 4;
     // 8 floats of padding, so that the stores of 4 rows are in different banks.
     static constexpr unsigned STAGING_PITCH = WARP_COLUMNS + 8;
 
     float sum[MS][NS][4] = {};
-    float own[NS / 2][4] = {}; // of an operand alone
+    float own[NS / WARPS_DOWN][4] = {}; // of an operand alone
 
     __device__ __forceinline__ Core()
-        : lane(threadIdx.x % WARP), m_warp(threadIdx.x / WARP / 2), n_warp(threadIdx.x / WARP % 2),
+        : lane(threadIdx.x % WARP), m_warp(threadIdx.x / WARP / WARPS_ACROSS), n_warp(threadIdx.x / WARP % WARPS_ACROSS),
           a_fragments(m_warp * WARP_ROWS, lane / 8 % 2, lane / 16),
           b_fragments(n_warp * WARP_COLUMNS, lane / 16, lane / 8 % 2) {}
 
@@ -121,7 +124,7 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
             const unsigned now = step % 2, next = 1 - now;
             if (step + 1 < STEP / 16) load(a[next], b[next], a_address, b_address, step + 1);
             multiply(a[now], b[now]);
-            if (SUMS == SUMS_OF_A && summing) sum_a(a[now]);
+            if (SUMS == SUMS_OF_A && summing) sum_a(a_address, step);
             if (SUMS == SUMS_OF_B && summing) sum_b(b[now]);
         }
     }
@@ -131,10 +134,9 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
         const unsigned row = lane / 4, quad = lane % 4;
         float value = 0.0f;
         if constexpr (SUMS == SUMS_OF_A) {
-            // See sum_a: rows `row` and `row + 8` of the warp's two pieces. Each lane of a quad gives one of the four away.
-#pragma unroll
-            for (unsigned i = 0; i < 4; i++) value = quad == i ? own[0][i % 2 * 2 + i / 2] : value;
-            index = quad < MS ? m_warp * WARP_ROWS + (n_warp * (MS / 2) + quad / 2) * 16 + quad % 2 * 8 + row : SIDE;
+            // See sum_a: all columns hold the same, of rows `row` and `row + 8` of the warp's piece.
+            value = quad == 0 ? own[0][0] : own[0][2];
+            index = quad < 2 ? m_warp * WARP_ROWS + n_warp * 16 + quad * 8 + row : SIDE;
         } else {
             // All eight rows hold the same: columns 2 quad and 2 quad + 1 of each piece.
 #pragma unroll
@@ -180,18 +182,12 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
 #pragma unroll
             for (unsigned j = 0; j < NS; j++) mma(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
     }
-    // The sums are products with ones. The two warps of the same rows, or columns, share the pieces. Of A a warp has two at
-    // most: the even columns of the result take the first, the odd ones the second.
-    __device__ __forceinline__ void sum_a(const unsigned (&a)[MS][4]) {
-        static_assert(MS / 2 <= 2, "two pieces a warp");
-#pragma unroll
-        for (unsigned i = 0; i < MS / 2; i++) {
-            const unsigned ones = lane / 4 % 2 == i ? ONES : 0;
-            unsigned piece[4];
-#pragma unroll
-            for (unsigned j = 0; j < 4; j++) piece[j] = n_warp == 0 ? a[i][j] : a[i + MS / 2][j];
-            mma(own[0], piece, ones, ones);
-        }
+    // The sums are products with ones. The warps of the same rows, or columns, share the pieces; of A each has one.
+    __device__ __forceinline__ void sum_a(unsigned a_tile, unsigned step) {
+        static_assert(MS == WARPS_ACROSS, "a piece a warp");
+        unsigned piece[4];
+        a_fragments.load(piece, a_tile, n_warp, step);
+        mma(own[0], piece, ONES, ONES);
     }
     __device__ __forceinline__ void sum_b(const unsigned (&b)[NS / 2][4]) {
         const unsigned ones[4] = {ONES, ONES, ONES, ONES};
