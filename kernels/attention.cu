@@ -35,19 +35,19 @@ template <unsigned D> using KeysTiles = BackwardTiles<D, Rows::KEYS>;
     HOST_CONSTANT(attention_backward_keys_##D##_rows, KeysTiles<D>::ROWS);                                                   \
     HOST_CONSTANT(attention_backward_keys_##D##_shared_bytes, KeysTiles<D>::SHARED_BYTES);                                   \
                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS, ForwardTiles<D>::BLOCKS_PER_SM)                          \
+    extern "C" __global__ void __launch_bounds__(ForwardTiles<D>::THREADS, ForwardTiles<D>::BLOCKS_PER_SM)                   \
         attention_forward_##D(Element* out, float* lse, const Element* qkv, unsigned tokens, unsigned heads,                 \
                               unsigned head_dim, unsigned aligned, float scale) {                                            \
         attention_forward<D>(out, lse, qkv, {tokens, heads, head_dim, aligned != 0}, scale);                                 \
     }                                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                          \
+    extern "C" __global__ void __launch_bounds__(QueriesTiles<D>::THREADS, QueriesTiles<D>::BLOCKS_PER_SM)                   \
         attention_backward_queries_##D(Element* dqkv, float2* saved, const Element* dout, const Element* out,                \
                                        const float* lse, const Element* qkv, unsigned tokens, unsigned heads,                \
                                        unsigned head_dim, unsigned aligned, float scale) {                                   \
         AttentionShape shape = {tokens, heads, head_dim, aligned != 0};                                                      \
         attention_backward<D, Rows::QUERIES>(dqkv, saved, dout, out, lse, qkv, shape, scale);                                \
     }                                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                          \
+    extern "C" __global__ void __launch_bounds__(KeysTiles<D>::THREADS, KeysTiles<D>::BLOCKS_PER_SM)                         \
         attention_backward_keys_##D(Element* dqkv, float2* saved, const Element* dout, const Element* out, const float* lse, \
                                     const Element* qkv, unsigned tokens, unsigned heads, unsigned head_dim,                  \
                                     unsigned aligned, float scale) {                                                         \

@@ -3,9 +3,6 @@
 
 #include "common.cuh"
 
-constexpr unsigned ATTENTION_THREADS = 128;
-constexpr unsigned ATTENTION_WARPS = ATTENTION_THREADS / WARP;
-
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 
@@ -29,6 +26,31 @@ __device__ __forceinline__ unsigned forgotten(unsigned x) {
     return x;
 }
 
+// Indices, read once more where they are wanted: no register holds them meanwhile.
+__device__ __forceinline__ unsigned thread_again() {
+    unsigned x;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+    return x;
+}
+
+__device__ __forceinline__ unsigned block_again() {
+    unsigned x;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x));
+    return x;
+}
+
+__device__ __forceinline__ unsigned head_again() {
+    unsigned y;
+    asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(y));
+    return y;
+}
+
+__device__ __forceinline__ unsigned sample_again() {
+    unsigned z;
+    asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(z));
+    return z;
+}
+
 __device__ __forceinline__ void forget(AttentionShape& shape) {
     shape.tokens = forgotten(shape.tokens);
     shape.heads = forgotten(shape.heads);
@@ -46,19 +68,19 @@ template <class T> struct HeadRows {
 // This block's head of part q = 0, k = 1 or v = 2 of qkv [batch, tokens, 3, heads, head_dim].
 template <class T> __device__ __forceinline__ HeadRows<T> packed_head(T* qkv, unsigned part, const AttentionShape& shape) {
     unsigned width = shape.heads * shape.head_dim;
-    size_t sample = size_t(blockIdx.z) * shape.tokens * 3 * width;
-    return {qkv + sample + part * width + blockIdx.y * shape.head_dim, 3 * width};
+    size_t sample = size_t(sample_again()) * shape.tokens * 3 * width;
+    return {qkv + sample + part * width + head_again() * shape.head_dim, 3 * width};
 }
 
 // This block's head of x [batch, tokens, heads, head_dim].
 template <class T> __device__ __forceinline__ HeadRows<T> plain_head(T* x, const AttentionShape& shape) {
     unsigned width = shape.heads * shape.head_dim;
-    return {x + size_t(blockIdx.z) * shape.tokens * width + blockIdx.y * shape.head_dim, width};
+    return {x + size_t(sample_again()) * shape.tokens * width + head_again() * shape.head_dim, width};
 }
 
 // This block's head of x [batch, heads, tokens].
 template <class T> __device__ __forceinline__ T* head_statistics(T* x, const AttentionShape& shape) {
-    return x + (size_t(blockIdx.z) * shape.heads + blockIdx.y) * shape.tokens;
+    return x + (size_t(sample_again()) * shape.heads + head_again()) * shape.tokens;
 }
 
 // 2^x, flushing what is too small to matter beside the largest term, which is 2^-8 at least.

@@ -115,25 +115,27 @@ __device__ __forceinline__ unsigned moved_row(unsigned thread) {
 // What a lane adds to the address of the first of four 8 x 8 matrices of a tile, for ldmatrix. A square: rows 0-7 and 8-15 of 8
 // columns, then of the next 8. A left operand, or, transposed, right operands for 16 columns of sums.
 template <unsigned D> __device__ __forceinline__ unsigned square_lane() {
-    unsigned lane = threadIdx.x % WARP;
+    unsigned lane = thread_again() % WARP;
     return lane % 16 * Tile<D>::PITCH + lane / 16 * CHUNK_BYTES;
 }
 
 // A strip: 8 rows of 4 x 8 columns. Right operands for two steps of depth.
 template <unsigned D> __device__ __forceinline__ unsigned strip_lane() {
-    unsigned lane = threadIdx.x % WARP;
+    unsigned lane = thread_again() % WARP;
     return lane % 8 * Tile<D>::PITCH + lane / 8 * CHUNK_BYTES;
 }
 
-// Begins to fill a tile with ROWS rows from `first` on: four lanes a row, 64 bytes of it at a time.
-template <unsigned D, unsigned ROWS>
+// Begins to fill a tile with ROWS rows from `first` on: four lanes a row, 64 bytes of it at a time, or eight where there are
+// more threads than that takes.
+template <unsigned D, unsigned ROWS, unsigned THREADS>
 __device__ __forceinline__ void fetch_tile(unsigned char* tile, HeadRows<const Element> from, unsigned first,
                                            const AttentionShape& shape) {
-    constexpr unsigned ROWS_AT_ONCE = ATTENTION_THREADS / ROW_LANES;
-    unsigned thread = forgotten(threadIdx.x);
+    constexpr unsigned LANES = ROWS * ROW_LANES < THREADS ? 2 * ROW_LANES : ROW_LANES, ROWS_AT_ONCE = THREADS / LANES;
+    static_assert(ROWS % ROWS_AT_ONCE == 0 && LANES * CHUNK <= D, "every thread moves something");
+    unsigned thread = thread_again();
     if (!shape.aligned) {
 #pragma unroll 1
-        for (unsigned i = thread; i < ROWS * D; i += ATTENTION_THREADS) {
+        for (unsigned i = thread; i < ROWS * D; i += THREADS) {
             unsigned row = i / D, column = i % D;
             bool exists = first + row < shape.tokens && column < shape.head_dim;
             Element x = exists ? from.row(first + row)[column] : Element(0.0f);
@@ -141,14 +143,14 @@ __device__ __forceinline__ void fetch_tile(unsigned char* tile, HeadRows<const E
         }
         return;
     }
-    unsigned lane_row = moved_row(thread), lane_column = thread % ROW_LANES * CHUNK;
+    unsigned lane_row = LANES == ROW_LANES ? moved_row(thread) : thread / LANES, lane_column = thread % LANES * CHUNK;
     unsigned to = shared_address(tile) + lane_row * Tile<D>::PITCH + lane_column * ELEMENT_BYTES;
 #pragma unroll
     for (unsigned row = 0; row < ROWS; row += ROWS_AT_ONCE) {
         const Element* source = from.row(first + row + lane_row) + lane_column;
         bool row_exists = first + row + lane_row < shape.tokens;
 #pragma unroll
-        for (unsigned column = 0; column < D; column += ROW_LANES * CHUNK) {
+        for (unsigned column = 0; column < D; column += LANES * CHUNK) {
             bool exists = row_exists && column + lane_column < shape.head_dim;
             copy_chunk(to + row * Tile<D>::PITCH + column * ELEMENT_BYTES, source + column, exists);
         }
@@ -185,27 +187,21 @@ __device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS], const Operan
     }
 }
 
-// sums[j][i] = rows of `left` in shared memory times 16 rows of a tile, over all D columns.
+// sums[j][i] = rows of `left` in shared memory times 16 rows of a tile, over all D columns. Both are this lane's addresses in
+// squares.
 template <unsigned D, unsigned BLOCKS>
-__device__ __forceinline__ void multiply_shared_rows(Sums (&sums)[2][BLOCKS], unsigned left_square, unsigned strip) {
+__device__ __forceinline__ void multiply_shared_rows(Sums (&sums)[2][BLOCKS], unsigned left_square, unsigned square) {
 #pragma unroll
     for (unsigned i = 0; i < 2 * BLOCKS; i++) sums[i % 2][i / 2] = {};
 #pragma unroll
-    for (unsigned k = 0; k < Tile<D>::STEPS; k += 2) {
-        Fragment right[2];
+    for (unsigned k = 0; k < Tile<D>::STEPS; k++) {
+        Fragment right = load_fragment(square + k * MMA_DEPTH * ELEMENT_BYTES);
 #pragma unroll
-        for (unsigned j = 0; j < 2; j++)
-            right[j] = load_fragment(strip + j * MMA_COLUMNS * Tile<D>::PITCH + k * MMA_DEPTH * ELEMENT_BYTES);
+        for (unsigned i = 0; i < BLOCKS; i++) {
+            Fragment left = load_fragment(left_square + i * MMA_ROWS * Tile<D>::PITCH + k * MMA_DEPTH * ELEMENT_BYTES);
 #pragma unroll
-        for (unsigned half = 0; half < 2; half++)
-#pragma unroll
-            for (unsigned i = 0; i < BLOCKS; i++) {
-                unsigned row = i * MMA_ROWS, column = (k + half) * MMA_DEPTH;
-                Fragment left = load_fragment(left_square + row * Tile<D>::PITCH + column * ELEMENT_BYTES);
-#pragma unroll
-                for (unsigned j = 0; j < 2; j++)
-                    multiply(sums[j][i], left, right[j].part[2 * half], right[j].part[2 * half + 1]);
-            }
+            for (unsigned j = 0; j < 2; j++) multiply(sums[j][i], left, right.part[j], right.part[2 + j]);
+        }
     }
 }
 

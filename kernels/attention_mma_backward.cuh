@@ -4,8 +4,10 @@
 #include "attention_mma.cuh"
 
 template <unsigned D, Rows SIDE> struct BackwardTiles {
-    static constexpr unsigned BLOCKS = D <= 64 ? 2 : 1; // of 16 rows a warp; what the registers allow
-    static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
+    // Heads up to 64: 16 warps a multiprocessor. The registers hold fewer with wider ones.
+    static constexpr unsigned THREADS = D <= 64 ? 256 : 128, BLOCKS_PER_SM = D <= 64 ? 2 : 1;
+    static constexpr unsigned BLOCKS = 1; // of 16 rows a warp
+    static constexpr unsigned ROWS = THREADS / WARP * BLOCKS * MMA_ROWS;
     // Whether the second rows are held in registers as the first are, or read from shared memory whenever they are needed.
     static constexpr bool SECOND_HELD = !(D == 64 && SIDE == Rows::KEYS);
     static constexpr unsigned STREAM = SECOND_HELD ? ROWS / 2 : ROWS / 4; // rows of a stage
@@ -16,7 +18,7 @@ template <unsigned D, Rows SIDE> struct BackwardTiles {
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES + (SECOND_HELD ? 0 : ROWS * Tile<D>::PITCH);
     static_assert(ROWS * Tile<D>::PITCH <= STAGES * STAGE_BYTES, "rows that are held pass through the stages");
     static_assert(SECOND_ROWS + ROWS * Tile<D>::PITCH <= SHARED_BYTES, "rows that are held pass through the stages");
-    static_assert(STREAM <= ATTENTION_THREADS, "a thread fetches the statistics of one query");
+    static_assert(STREAM <= THREADS, "a thread fetches the statistics of one query");
 };
 
 // This lane's part of sum(x y) over a row, of four lanes.
@@ -58,10 +60,11 @@ __device__ __forceinline__ void row_statistics(float2 (&statistics)[BLOCKS][2], 
 // Begins to fetch what the queries' kernel saved of ROWS queries.
 template <unsigned ROWS>
 __device__ __forceinline__ void fetch_statistics(unsigned char* to, const float2* saved, unsigned first, AttentionShape shape) {
-    if (threadIdx.x >= ROWS) return;
+    unsigned thread = thread_again();
+    if (thread >= ROWS) return;
     forget(shape);
-    unsigned row = first + threadIdx.x;
-    copy_pair(shared_address(to) + threadIdx.x * sizeof(float2), head_statistics(saved, shape) + row, row < shape.tokens);
+    unsigned row = first + thread;
+    copy_pair(shared_address(to) + thread * sizeof(float2), head_statistics(saved, shape) + row, row < shape.tokens);
 }
 
 // From a score to p = exp(score - lse), and from dp to ds = p (dp - delta), without the scale, which the end applies once.
@@ -101,16 +104,16 @@ template <unsigned D, Rows SIDE> struct BackwardRows {
     static constexpr bool KEYS = SIDE == Rows::KEYS;
 
     Operand<D, BLOCKS> first, second; // the second only if it is held
-    unsigned second_square;           // and its lane address if not
     float2 statistics[BLOCKS][2];     // of rows that are queries
     Sums by_ds[Tile<D>::COLUMNS][BLOCKS] = {}, by_p[Tile<D>::COLUMNS][BLOCKS] = {};
     float scale_log2;
 
-    // Takes in 16 rows of the stream, whose lane addresses these are; of keys, the first `keys` exist, and of queries
-    // `queries` are the statistics.
-    __device__ __forceinline__ void step(unsigned strip, unsigned square, const float2* queries, int keys) {
+    // Takes in 16 rows of the stream, whose lane addresses these are; `second_square` is that of the second rows where they are
+    // not held. Of keys, the first `keys` exist, and of queries `queries` are the statistics.
+    __device__ __forceinline__ void
+    step(unsigned strip, unsigned square, unsigned second_square, const float2* queries, int keys) {
         Sums dp[2][BLOCKS];
-        if (!Tiles::SECOND_HELD) multiply_shared_rows<D>(dp, second_square, strip + Tiles::SECOND);
+        if (!Tiles::SECOND_HELD) multiply_shared_rows<D>(dp, second_square, square + Tiles::SECOND);
         Fragment p[BLOCKS], ds[BLOCKS];
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
@@ -156,14 +159,14 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
     auto gradients = plain_head(dout, shape);
     auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
-        fetch_tile<D, Tiles::STREAM>(shared + stage, KEYS ? queries : keys, first, shape);
-        fetch_tile<D, Tiles::STREAM>(shared + stage + Tiles::SECOND, KEYS ? gradients : values, first, shape);
+        fetch_tile<D, Tiles::STREAM, Tiles::THREADS>(shared + stage, KEYS ? queries : keys, first, shape);
+        fetch_tile<D, Tiles::STREAM, Tiles::THREADS>(shared + stage + Tiles::SECOND, KEYS ? gradients : values, first, shape);
         if (KEYS) fetch_statistics<Tiles::STREAM>(shared + stage + Tiles::STATISTICS, saved, first, shape);
         commit_copies();
     };
 
-    fetch_tile<D, Tiles::ROWS>(shared, KEYS ? keys : queries, first_row, shape);
-    fetch_tile<D, Tiles::ROWS>(shared + Tiles::SECOND_ROWS, KEYS ? values : gradients, first_row, shape);
+    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared, KEYS ? keys : queries, first_row, shape);
+    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared + Tiles::SECOND_ROWS, KEYS ? values : gradients, first_row, shape);
     commit_copies();
     BackwardRows<D, SIDE> rows;
     rows.scale_log2 = scale * LOG2_E;
@@ -178,22 +181,25 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     if (Tiles::SECOND_HELD) rows.second.load(shared + Tiles::SECOND_ROWS);
     __syncthreads();
 
-    unsigned strip = shared_address(shared) + strip_lane<D>(), square = shared_address(shared) + square_lane<D>();
-    rows.second_square = square + Tiles::SECOND_ROWS + warp_row * Tile<D>::PITCH;
     fetch(0, 0);
-    for (unsigned first = 0, stage = 0; first < shape.tokens; first += Tiles::STREAM, stage = Tiles::STAGE_BYTES - stage) {
+    for (unsigned first = 0; first < shape.tokens; first += Tiles::STREAM) {
+        unsigned stage = first / Tiles::STREAM % STAGES * Tiles::STAGE_BYTES;
         if (first + Tiles::STREAM < shape.tokens) fetch(Tiles::STAGE_BYTES - stage, first + Tiles::STREAM);
         else commit_copies(); // an empty group, so that the wait below is the same
         wait_copies<1>();
         __syncthreads(); // a wait covers a thread's own copies
+        // Computed anew in every stage: no registers hold them while the next one is fetched.
+        unsigned strip = shared_address(shared) + strip_lane<D>(), square = shared_address(shared) + square_lane<D>();
+        unsigned second_square = square + Tiles::SECOND_ROWS + thread_again() / WARP * Tiles::BLOCKS * MMA_ROWS * Tile<D>::PITCH;
         auto statistics = reinterpret_cast<const float2*>(shared + stage + Tiles::STATISTICS);
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::STREAM; at += MMA_DEPTH) {
             unsigned tile_row = stage + at * Tile<D>::PITCH;
-            rows.step(strip + tile_row, square + tile_row, statistics + at, int(shape.tokens) - int(first + at));
+            int keys_left = int(shape.tokens) - int(first + at);
+            rows.step(strip + tile_row, square + tile_row, second_square, statistics + at, keys_left);
         }
         __syncthreads(); // the next copies overwrite this stage
     }
     forget(shape);
-    rows.write(dqkv, first_row, shared, scale, shape);
+    rows.write(dqkv, block_again() * Tiles::ROWS, shared, scale, shape);
 }

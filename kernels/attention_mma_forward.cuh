@@ -4,11 +4,12 @@
 #include "attention_mma.cuh"
 
 template <unsigned D> struct ForwardTiles {
-    static constexpr unsigned BLOCKS = 2; // of 16 queries a warp: each fragment of k and v serves both
-    static constexpr unsigned ROWS = ATTENTION_WARPS * BLOCKS * MMA_ROWS;
-    static constexpr unsigned KEYS = 32; // of a stage
+    // Heads up to 64: 16 warps a multiprocessor. Wider ones: the registers hold half as many, and more products a warp.
+    static constexpr unsigned THREADS = D <= 64 ? 256 : 128, BLOCKS_PER_SM = 2;
+    static constexpr unsigned BLOCKS = D <= 64 ? 1 : 2; // of 16 queries a warp: a fragment of k or v serves all
+    static constexpr unsigned ROWS = THREADS / WARP * BLOCKS * MMA_ROWS;
+    static constexpr unsigned KEYS = D <= 32 ? 64 : 32; // of a stage
     static constexpr unsigned STEP = D <= 96 ? 32 : 16; // keys whose scores the registers can hold at once
-    static constexpr unsigned BLOCKS_PER_SM = D <= 32 ? 4 : D <= 64 ? 3 : 2; // that the registers are to allow
     static constexpr unsigned VALUES = KEYS * Tile<D>::PITCH; // where they lie in a stage, behind the keys
     static constexpr unsigned STAGE_BYTES = 2 * VALUES;
     static constexpr unsigned SHARED_BYTES = STAGES * STAGE_BYTES; // q passes through it first
@@ -132,12 +133,12 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
     unsigned first_row = blockIdx.x * Tiles::ROWS;
     auto keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
     auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
-        fetch_tile<D, Tiles::KEYS>(shared + stage, keys, first, shape);
-        fetch_tile<D, Tiles::KEYS>(shared + stage + Tiles::VALUES, values, first, shape);
+        fetch_tile<D, Tiles::KEYS, Tiles::THREADS>(shared + stage, keys, first, shape);
+        fetch_tile<D, Tiles::KEYS, Tiles::THREADS>(shared + stage + Tiles::VALUES, values, first, shape);
         commit_copies();
     };
 
-    fetch_tile<D, Tiles::ROWS>(shared, packed_head(qkv, 0, shape), first_row, shape);
+    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared, packed_head(qkv, 0, shape), first_row, shape);
     commit_copies();
     wait_copies<0>();
     __syncthreads();

@@ -10,6 +10,7 @@
 #include "attention_layout.cuh"
 
 constexpr unsigned ROW_LANES = 8;                              // threads along a row
+constexpr unsigned ATTENTION_THREADS = 128;
 constexpr unsigned ROW_STEP = ATTENTION_THREADS / ROW_LANES;   // distance of a thread's rows
 constexpr unsigned CHUNK = Pack<float>::COUNT;
 
@@ -199,6 +200,7 @@ __device__ __forceinline__ float row_max(float x) {
 
 // Fits the 64 KiB that a block may have on every device.
 template <unsigned D> struct ForwardTiles {
+    static constexpr unsigned THREADS = ATTENTION_THREADS;
     static constexpr unsigned ROWS = 64;
     static constexpr unsigned KEYS = 32;
     static constexpr unsigned BLOCKS_PER_SM = 2; // that the registers are to allow
@@ -306,6 +308,7 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
 
 // Fits the 64 KiB that a block may have on every device.
 template <unsigned D, Rows> struct BackwardTiles {
+    static constexpr unsigned THREADS = ATTENTION_THREADS, BLOCKS_PER_SM = 1;
     static constexpr unsigned ROWS = D <= 64 ? 64 : 32;
     static constexpr unsigned STREAM = D <= 96 ? 32 : 16;
     static constexpr unsigned ROWS_SECOND = ROWS * Tile<D>::PITCH; // where things lie, in floats

@@ -110,13 +110,14 @@ template <bool ALONG_K, unsigned EXTENT> struct Share {
     }
 };
 
-// Brings tiles of EXTENT x STEP from `first` (of m or n) and from k = 0, STEP, .. on. `fetch` starts to bring one to registers;
-// `deposit`, after the multiplication of an earlier stage, takes it to shared memory.
+// Brings tiles of EXTENT x STEP from `first` (of m or n) and `begin` (of k) on. `fetch` starts to bring to registers the one for
+// k, counted from there, which goes in steps of STEP from 0 on and has to be less than `terms`; `deposit`, after the
+// multiplication of an earlier stage, takes it to shared memory.
 template <class Source, bool ALONG_K, unsigned EXTENT, bool ASYNC = Source::ASYNC> class Loader {
   public:
     using Place = Tile<ALONG_K, EXTENT>;
 
-    __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned k) : source(source), k(k) {
+    __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned begin) : source(source), begin(begin) {
         if constexpr (ALONG_K) {
             // Rows beyond the end give results that nobody stores; any row will do for them.
 #pragma unroll
@@ -127,17 +128,16 @@ template <class Source, bool ALONG_K, unsigned EXTENT, bool ASYNC = Source::ASYN
         }
     }
 
-    __device__ __forceinline__ void fetch(unsigned char*) {
-        if constexpr (ALONG_K) column = source.column(k + Of::chunk() * CHUNK);
+    __device__ __forceinline__ void fetch(unsigned char*, unsigned k, unsigned terms) {
+        if constexpr (ALONG_K) column = source.column(begin + k + Of::chunk() * CHUNK);
 #pragma unroll
         for (unsigned i = 0; i < PIECES; i++) {
-            if (ALONG_K ? column.count > 0 : k + Of::row(i) < source.rows) {
-                source.fetch(pieces[i], ALONG_K ? rows[i] : source.row(k + Of::row(i)), column);
+            if (ALONG_K ? column.count > 0 : Of::row(i) < terms - k) {
+                source.fetch(pieces[i], ALONG_K ? rows[i] : source.row(begin + k + Of::row(i)), column);
             } else {
                 pieces[i] = Pack<Element>();
             }
         }
-        k += STEP;
     }
 
     __device__ __forceinline__ void deposit(unsigned char* tile) const {
@@ -150,16 +150,17 @@ template <class Source, bool ALONG_K, unsigned EXTENT, bool ASYNC = Source::ASYN
     static constexpr unsigned PIECES = Of::PIECES;
 
     const Source source;
-    unsigned k;
+    const unsigned begin;
     typename Source::Row rows[ALONG_K ? PIECES : 1];
     typename Source::Column column;
     Pack<Element> pieces[PIECES];
 };
 
 #ifdef DIT_BF16
-// 16 bytes, or zeros if they are not `inside`; `from` is not read then.
-__device__ __forceinline__ void copy_async(unsigned to, const void* from, bool inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+// 16 bytes, `OFFSET` behind `to`, or zeros if they are not `inside`; `from` is not read then.
+template <unsigned OFFSET> __device__ __forceinline__ void copy_async(unsigned to, const void* from, bool inside) {
+    asm volatile("cp.async.cg.shared.global [%0 + %1], [%2], 16, %3;" ::"r"(to), "n"(OFFSET), "l"(from), "r"(inside ? 16 : 0)
+                 : "memory");
 }
 
 // The same for an array whose elements go to shared memory as they are: `fetch` starts copies straight to there.
@@ -167,37 +168,34 @@ template <class Source, bool ALONG_K, unsigned EXTENT> class Loader<Source, ALON
   public:
     using Place = Tile<ALONG_K, EXTENT>;
 
-    __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned k)
-        : at(k + (ALONG_K ? Of::chunk() * CHUNK : Of::row(0))), end(ALONG_K ? source.columns : source.rows),
-          row_len(source.columns), to(Place::offset(Of::row(0), Of::chunk())) {
+    __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned begin)
+        : own_k(ALONG_K ? Of::chunk() * CHUNK : Of::row(0)), row_len(source.columns),
+          to(Place::offset(Of::row(0), Of::chunk())) {
         // What lies beyond the end gives results that nobody stores; any row or column will do for it.
         if constexpr (ALONG_K) {
 #pragma unroll
-            for (unsigned i = 0; i < PIECES; i++) from[i] = source.row(min(first + Of::row(i), source.rows - 1)) + at;
+            for (unsigned i = 0; i < PIECES; i++) from[i] = source.row(min(first + Of::row(i), source.rows - 1)) + begin + own_k;
         } else {
             const unsigned column = first + Of::chunk() * CHUNK;
-            from[0] = source.row(at) + (column < source.columns ? column : 0);
+            from[0] = source.row(begin + own_k) + (column < source.columns ? column : 0);
         }
-        // Otherwise the compiler computes it anew for every copy.
-        asm volatile("" : "+r"(to));
+        // Otherwise the compiler computes them anew for every copy.
+        asm volatile("" : "+r"(to), "+r"(own_k));
     }
 
-    __device__ __forceinline__ void fetch(unsigned char* tile) {
+    __device__ __forceinline__ void fetch(unsigned char* tile, unsigned k, unsigned terms) {
         static_assert(Of::ROW_STRIDE % Place::PERIOD == 0, "the permutation of all pieces is the same");
         const unsigned address = shared_address(tile) + to;
-#pragma unroll
-        for (unsigned i = 0; i < PIECES; i++) {
-            const unsigned piece_address = address + i * Of::ROW_STRIDE * Place::ROW_BYTES;
+        for_known<0, PIECES>([&](auto known) {
+            constexpr unsigned PIECE = known, OFFSET = PIECE * Of::ROW_STRIDE * Place::ROW_BYTES;
             if constexpr (ALONG_K) {
-                copy_async(piece_address, from[i], at < end);
-                from[i] += STEP;
+                copy_async<OFFSET>(address, from[PIECE] + k, own_k < terms - k);
             } else {
-                copy_async(piece_address, from[0], at + i * Of::ROW_STRIDE < end);
+                copy_async<OFFSET>(address, from[0], own_k + PIECE * Of::ROW_STRIDE < terms - k);
                 // One instruction; the compiler would keep the distance in two registers, of which there are none to spare.
                 asm("mad.wide.u32 %0, %1, %2, %0;" : "+l"(from[0]) : "r"(row_len), "n"(Of::ROW_STRIDE * sizeof(Element)));
             }
-        }
-        at += STEP;
+        });
     }
 
     __device__ __forceinline__ void deposit(unsigned char*) const {}
@@ -208,8 +206,8 @@ template <class Source, bool ALONG_K, unsigned EXTENT> class Loader<Source, ALON
     static_assert(ALONG_K || PIECES * Of::ROW_STRIDE == STEP, "the pieces of a tile follow each other");
 
     const Element* from[ALONG_K ? PIECES : 1];
-    unsigned at; // k of the first piece
-    const unsigned end, row_len;
+    unsigned own_k; // of the first piece, in a tile
+    const unsigned row_len;
     unsigned to;
 };
 
@@ -273,7 +271,7 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned SIDE> struc
         LoadA a(a_source, first_row, 0);
         LoadB b(b_source, first_column, 0);
         Sum sum;
-        run<NO_SUMS>(sum, a, b, memory, ceil_div(inner, STEP), false);
+        run<NO_SUMS>(sum, a, b, memory, inner, false);
         finish(sum, epilogue, memory, first_row, first_column, rows, columns);
     }
 
@@ -289,11 +287,12 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned SIDE> struc
         const unsigned first_row = tile / tiles_across * SIDE, first_column = tile % tiles_across * SIDE;
         const unsigned steps = ceil_div(inner, STEP), length = ceil_div(steps, split.splits);
         const unsigned begin = min(part * length, steps), end = min(begin + length, steps);
+        const unsigned terms = min(end * STEP, inner) - min(begin * STEP, inner);
         const bool summing = sums != nullptr && (SUMS == SUMS_OF_A ? first_column : first_row) == 0;
         LoadA a(a_source, first_row, begin * STEP);
         LoadB b(b_source, first_column, begin * STEP);
         Sum sum;
-        run<SUMS>(sum, a, b, memory, end - begin, summing);
+        run<SUMS>(sum, a, b, memory, terms, summing);
 
         unsigned index;
         float own_sum = sum.template own_sum<SUMS>(index);
@@ -306,16 +305,17 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned SIDE> struc
     }
 
   private:
-    // Adds the product over the loaders' next `steps`.
+    // Adds the product over the loaders' next `terms` of k.
     template <Sums SUMS>
     static __device__ __forceinline__ void
-    run(Sum& sum, LoadA& a, LoadB& b, unsigned char* memory, unsigned steps, bool summing) {
+    run(Sum& sum, LoadA& a, LoadB& b, unsigned char* memory, unsigned terms, bool summing) {
+        constexpr unsigned AHEAD = (STAGES - 1) * STEP; // k that are on their way
 #pragma unroll
         for (unsigned stage = 0; stage + 1 < STAGES; stage++) {
             unsigned char* tile = memory + stage * STAGE_BYTES;
-            if (stage < steps) {
-                a.fetch(tile);
-                b.fetch(tile + A_BYTES);
+            if (stage * STEP < terms) {
+                a.fetch(tile, stage * STEP, terms);
+                b.fetch(tile + A_BYTES, stage * STEP, terms);
                 a.deposit(tile);
                 b.deposit(tile + A_BYTES);
             }
@@ -323,13 +323,13 @@ template <class A, bool A_ALONG_K, class B, bool B_ALONG_K, unsigned SIDE> struc
         }
         unsigned char *tile = memory, *ahead = memory + (STAGES - 1) * STAGE_BYTES;
 #pragma unroll 1
-        for (unsigned step = 0; step < steps; step++) {
-            const bool more = step + STAGES - 1 < steps;
+        for (unsigned k = 0; k < terms; k += STEP) {
+            const bool more = k + AHEAD < terms;
             wait_for_copies<STAGES - 2>();
             __syncthreads(); // this stage is there, and the one that is overwritten now has been read
             if (more) {
-                a.fetch(ahead);
-                b.fetch(ahead + A_BYTES);
+                a.fetch(ahead, k + AHEAD, terms);
+                b.fetch(ahead + A_BYTES, k + AHEAD, terms);
             }
             commit_copies(); // also when there is nothing, so that the number of pending groups stays the same
             sum.template multiply<SUMS>(tile, tile + A_BYTES, summing);

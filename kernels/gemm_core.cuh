@@ -2,14 +2,14 @@
 // kernels:
 //
 //   Tile<ALONG_K, EXTENT>   EXTENT (of m or n) x STEP (of k) elements of an operand in shared memory, and where each chunk lies
-//   Core<.., SIDE>          SIDE x SIDE sums in registers. In the bf16 set mma.sync.m16n8k16 fed by ldmatrix, with four warps;
-//                           in the f32 set 8 x 8 sums a thread, fed by packs of 4
+//   Core<.., SIDE>          SIDE x SIDE sums in registers. In the bf16 set mma.sync.m16n8k16 fed by ldmatrix, 64 x 32 or
+//                           32 x 32 sums a warp; in the f32 set 8 x 8 sums a thread, fed by packs of 4
 //
 // A core hands out its sums through a staging area in shared memory, a few rows of its warp's part at a time, so that whole
 // rows are stored.
 #pragma once
 
-#include "common.cuh"
+#include "unrolled.cuh"
 
 constexpr unsigned CHUNK = Pack<Element>::COUNT; // elements of 16 bytes
 
@@ -26,7 +26,9 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
 
 constexpr unsigned STEP = 32;  // k of a stage
 constexpr unsigned STAGES = 3; // of a side of 128: 48 KB, what a block may have without asking
-template <unsigned SIDE> constexpr unsigned THREADS_OF = 128;
+constexpr unsigned WARP_COLUMNS = 32, WARPS_DOWN = 2; // a warp's columns of a tile, and warps that share the rows among them
+// With 64 x 32 sums a warp, the registers hold 16 warps a multiprocessor, with 64 x 64 only 8.
+template <unsigned SIDE> constexpr unsigned THREADS_OF = SIDE / WARP_COLUMNS * WARPS_DOWN * WARP;
 
 // Rows as the source has them: EXTENT rows of 64 bytes (ALONG_K), or STEP rows of EXTENT elements. The chunks of a row are
 // permuted by the row's number, so that the same chunk of 8 rows, which ldmatrix reads at once, is in different banks.
@@ -46,17 +48,18 @@ template <bool ALONG_K, unsigned EXTENT> struct Tile {
     }
 };
 
-// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
-template <bool TRANSPOSED> __device__ __forceinline__ void load_matrices(unsigned (&fragment)[4], unsigned address) {
+// Four 8 x 8 matrices, `OFFSET` bytes behind; lane l gives the address of row l % 8 of matrix l / 8.
+template <bool TRANSPOSED, unsigned OFFSET>
+__device__ __forceinline__ void load_matrices(unsigned (&fragment)[4], unsigned address) {
     if constexpr (TRANSPOSED) {
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                      : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-                     : "r"(address)
+                     : "r"(address), "n"(OFFSET)
                      : "memory");
     } else {
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                      : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-                     : "r"(address)
+                     : "r"(address), "n"(OFFSET)
                      : "memory");
     }
 }
@@ -67,9 +70,9 @@ __device__ __forceinline__ void mma(float (&c)[4], const unsigned (&a)[4], unsig
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Both at once; the compiler would take the first of several stores apart.
-__device__ __forceinline__ void store_two(float* to, float first, float second) {
-    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared_address(to)), "f"(first), "f"(second) : "memory");
+// Both at once, `OFFSET` bytes behind; the compiler would take the first of several stores apart.
+template <unsigned OFFSET> __device__ __forceinline__ void store_two(unsigned to, float first, float second) {
+    asm volatile("st.shared.v2.f32 [%0 + %1], {%2, %3};" ::"r"(to), "n"(OFFSET), "f"(first), "f"(second) : "memory");
 }
 
 // What a lane reads of an operand: pieces of 16 (of m or n) x 16 (of k).
@@ -80,33 +83,46 @@ template <bool ALONG_K, unsigned EXTENT> class Fragments {
         const unsigned row = threadIdx.x % 8 + 8 * (ALONG_K ? extent_half : k_half);
         const unsigned chunk = ALONG_K ? k_half : first / CHUNK + extent_half;
         address = Place::offset(row + (ALONG_K ? first : 0), chunk);
+        asm volatile("" : "+r"(address)); // otherwise the compiler computes it anew for every stage
     }
-    // Piece i, step of 16 in k. Whole steps change bits of the chunk that the address had as 0, so they are an exclusive or.
-    __device__ __forceinline__ void load(unsigned (&fragment)[4], unsigned tile, unsigned i, unsigned step) const {
-        const unsigned chunk = 2 * sizeof(Pack<Element>) * (ALONG_K ? step : i);
-        const unsigned row = 16 * Place::ROW_BYTES * (ALONG_K ? i : step);
-        load_matrices<!ALONG_K>(fragment, ((tile + address) ^ chunk) + row);
+    // Step `STEP_OF_16` in k of all pieces. Whole steps change bits of the chunk that the address had as 0, so they are an
+    // exclusive or.
+    template <unsigned STEP_OF_16, unsigned PIECES>
+    __device__ __forceinline__ void load(unsigned (&fragments)[PIECES][4], unsigned tile) const {
+        for_known<0, PIECES>([&](auto known) {
+            constexpr unsigned PIECE = known;
+            constexpr unsigned CHUNK_BITS = CHUNK_BYTES * (ALONG_K ? STEP_OF_16 : PIECE);
+            constexpr unsigned ROW_OFFSET = ROW_BYTES * (ALONG_K ? PIECE : STEP_OF_16);
+            load_matrices<!ALONG_K, ROW_OFFSET>(fragments[PIECE], (tile + address) ^ CHUNK_BITS);
+        });
+    }
+    template <unsigned STEP_OF_16>
+    __device__ __forceinline__ void load_one(unsigned (&fragment)[4], unsigned tile, unsigned piece) const {
+        static_assert(!ALONG_K, "a sum over k of an operand alone is part of a weight's gradient");
+        load_matrices<true, ROW_BYTES * STEP_OF_16>(fragment, (tile + address) ^ CHUNK_BYTES * piece);
     }
 
   private:
     using Place = Tile<ALONG_K, EXTENT>;
+    static constexpr unsigned CHUNK_BYTES = 2 * sizeof(Pack<Element>), ROW_BYTES = 16 * Place::ROW_BYTES; // of 16
     unsigned address;
 };
 
-// Four warps, each a quarter of the tile.
+// Two rows of warps, each with half of the tile's rows.
 template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
   public:
-    static constexpr unsigned WARP_ROWS = SIDE / 2, WARP_COLUMNS = SIDE / 2;
+    static constexpr unsigned WARP_ROWS = SIDE / WARPS_DOWN, WARP_COLUMNS = ::WARP_COLUMNS;
+    static constexpr unsigned WARPS_ACROSS = SIDE / WARP_COLUMNS;
     static constexpr unsigned MS = WARP_ROWS / 16, NS = WARP_COLUMNS / 8; // pieces of an mma
     static constexpr unsigned COUNT = MS * NS * 4;
     // 8 floats of padding, so that the stores of 4 rows are in different banks.
     static constexpr unsigned STAGING_PITCH = WARP_COLUMNS + 8;
 
     float sum[MS][NS][4] = {};
-    float own[NS / 2][4] = {}; // of an operand alone
+    float own[NS / WARPS_DOWN][4] = {}; // of an operand alone
 
     __device__ __forceinline__ Core()
-        : lane(threadIdx.x % WARP), m_warp(threadIdx.x / WARP / 2), n_warp(threadIdx.x / WARP % 2),
+        : lane(threadIdx.x % WARP), m_warp(threadIdx.x / WARP / WARPS_ACROSS), n_warp(threadIdx.x / WARP % WARPS_ACROSS),
           a_fragments(m_warp * WARP_ROWS, lane / 8 % 2, lane / 16),
           b_fragments(n_warp * WARP_COLUMNS, lane / 16, lane / 8 % 2) {}
 
@@ -115,15 +131,22 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
         const unsigned a_address = shared_address(a_tile), b_address = shared_address(b_tile);
         // The fragments of a step are loaded while the one before is multiplied.
         unsigned a[2][MS][4], b[2][NS / 2][4];
-        load(a[0], b[0], a_address, b_address, 0);
-#pragma unroll
-        for (unsigned step = 0; step < STEP / 16; step++) {
-            const unsigned now = step % 2, next = 1 - now;
-            if (step + 1 < STEP / 16) load(a[next], b[next], a_address, b_address, step + 1);
-            multiply(a[now], b[now]);
-            if (SUMS == SUMS_OF_A && summing) sum_a(a[now]);
-            if (SUMS == SUMS_OF_B && summing) sum_b(b[now]);
-        }
+        a_fragments.template load<0>(a[0], a_address);
+        b_fragments.template load<0>(b[0], b_address);
+        for_known<0, STEP / 16>([&](auto known) {
+            constexpr unsigned NOW = known, NEXT = NOW + 1;
+            if constexpr (NEXT < STEP / 16) {
+                a_fragments.template load<NEXT>(a[NEXT % 2], a_address);
+                b_fragments.template load<NEXT>(b[NEXT % 2], b_address);
+            }
+            multiply(a[NOW % 2], b[NOW % 2]);
+            if constexpr (SUMS == SUMS_OF_A) {
+                if (summing) sum_a<NOW>(a_address);
+            }
+            if constexpr (SUMS == SUMS_OF_B) {
+                if (summing) sum_b(b[NOW % 2]);
+            }
+        });
     }
 
     // The sum over k that this thread holds of A or B alone, and where it belongs in the tile; SIDE for nowhere.
@@ -131,10 +154,9 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
         const unsigned row = lane / 4, quad = lane % 4;
         float value = 0.0f;
         if constexpr (SUMS == SUMS_OF_A) {
-            // See sum_a: rows `row` and `row + 8` of the warp's two pieces. Each lane of a quad gives one of the four away.
-#pragma unroll
-            for (unsigned i = 0; i < 4; i++) value = quad == i ? own[0][i % 2 * 2 + i / 2] : value;
-            index = quad < MS ? m_warp * WARP_ROWS + (n_warp * (MS / 2) + quad / 2) * 16 + quad % 2 * 8 + row : SIDE;
+            // See sum_a: all columns hold the same, of rows `row` and `row + 8` of the warp's piece.
+            value = quad == 0 ? own[0][0] : own[0][2];
+            index = quad < 2 ? m_warp * WARP_ROWS + n_warp * 16 + quad * 8 + row : SIDE;
         } else {
             // All eight rows hold the same: columns 2 quad and 2 quad + 1 of each piece.
 #pragma unroll
@@ -149,49 +171,35 @@ template <bool A_ALONG_K, bool B_ALONG_K, unsigned SIDE> class Core {
     __device__ __forceinline__ unsigned first_column() const { return n_warp * WARP_COLUMNS; }
     static __device__ __forceinline__ unsigned row_of(unsigned part, unsigned r) { return part * STAGING_ROWS + r; }
 
-    // Where a number lies in the staging area: the two packs of 4 in a chunk of 8 are exchanged in every other group of 4
-    // chunks, against bank conflicts where lanes read chunks.
+    // Where a number lies in the staging area: the two packs of 4 in a chunk of 8 are exchanged in every other row, against
+    // bank conflicts where lanes read chunks.
     static __device__ __forceinline__ unsigned staging_place(unsigned row, unsigned column) {
-        const unsigned group = (row * (WARP_COLUMNS / 8) + column / 8) / 4;
-        return row * STAGING_PITCH + (column ^ group % 2 * 4);
+        return row * STAGING_PITCH + (column ^ row % 2 * 4);
     }
     __device__ __forceinline__ void stage(float* staging, unsigned part) const {
-#pragma unroll
-        for (unsigned j = 0; j < NS; j++) {
-            const unsigned row = lane / 4, column = 8 * j + lane % 4 * 2;
-            store_two(staging + staging_place(row, column), sum[part][j][0], sum[part][j][1]);
-            store_two(staging + staging_place(row + 8, column), sum[part][j][2], sum[part][j][3]);
-        }
+        const unsigned to = shared_address(staging + staging_place(lane / 4, lane % 4 * 2));
+        for_known<0, NS>([&](auto known) {
+            constexpr unsigned J = known, PIECE = 8 * J * sizeof(float), LOWER = 8 * STAGING_PITCH * sizeof(float);
+            store_two<PIECE>(to, sum[part][J][0], sum[part][J][1]);
+            store_two<PIECE + LOWER>(to, sum[part][J][2], sum[part][J][3]);
+        });
     }
 
   private:
     static constexpr unsigned ONES = 0x3f803f80; // two of bf16
 
-    __device__ __forceinline__ void
-    load(unsigned (&a)[MS][4], unsigned (&b)[NS / 2][4], unsigned a_tile, unsigned b_tile, unsigned step) const {
-#pragma unroll
-        for (unsigned i = 0; i < MS; i++) a_fragments.load(a[i], a_tile, i, step);
-#pragma unroll
-        for (unsigned j = 0; j < NS / 2; j++) b_fragments.load(b[j], b_tile, j, step);
-    }
     __device__ __forceinline__ void multiply(const unsigned (&a)[MS][4], const unsigned (&b)[NS / 2][4]) {
 #pragma unroll
         for (unsigned i = 0; i < MS; i++)
 #pragma unroll
             for (unsigned j = 0; j < NS; j++) mma(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
     }
-    // The sums are products with ones. The two warps of the same rows, or columns, share the pieces. Of A a warp has two at
-    // most: the even columns of the result take the first, the odd ones the second.
-    __device__ __forceinline__ void sum_a(const unsigned (&a)[MS][4]) {
-        static_assert(MS / 2 <= 2, "two pieces a warp");
-#pragma unroll
-        for (unsigned i = 0; i < MS / 2; i++) {
-            const unsigned ones = lane / 4 % 2 == i ? ONES : 0;
-            unsigned piece[4];
-#pragma unroll
-            for (unsigned j = 0; j < 4; j++) piece[j] = n_warp == 0 ? a[i][j] : a[i + MS / 2][j];
-            mma(own[0], piece, ones, ones);
-        }
+    // The sums are products with ones. The warps of the same rows, or columns, share the pieces; of A each has one.
+    template <unsigned STEP_OF_16> __device__ __forceinline__ void sum_a(unsigned a_tile) {
+        static_assert(MS == WARPS_ACROSS, "a piece a warp");
+        unsigned piece[4];
+        a_fragments.template load_one<STEP_OF_16>(piece, a_tile, n_warp);
+        mma(own[0], piece, ONES, ONES);
     }
     __device__ __forceinline__ void sum_b(const unsigned (&b)[NS / 2][4]) {
         const unsigned ones[4] = {ONES, ONES, ONES, ONES};

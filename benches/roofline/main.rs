@@ -8,7 +8,9 @@
 //!   DRAM/min: the same for what the model says of it comes from memory and not from L2
 //! - conflicts: passes of shared memory that bank conflicts add to each pass
 //! - tensor, mma: share of the floating-point operations on tensor cores, share of the issue slots that start them
+//! - pipe: share of the first device's modelled time in which its tensor cores have work
 //! - occup: warps that an SM holds, of those it could hold
+//! - bound: what the time of the slowest launch comes from, in the model of the first device
 //! - time and floor: the model's time, and that over the least time for the bytes or for the products (at the rate of
 //!   `mma.sync` in bf16, of f32 lanes in f32)
 //!
@@ -94,7 +96,11 @@ fn show(case: &Case, step: &Step) {
         case.batch
     );
     print!("{}", table::readable(step, &case.devices()));
-    println!("\n{} launches a step", step.launches());
+    let tensor = 100.0 * step.whole().tensor_share();
+    println!(
+        "\n{} launches a step, {tensor:.2}% of its floating-point operations on tensor cores",
+        step.launches()
+    );
     for (at, device) in case.devices().iter().enumerate() {
         let time_us = step.time_us(at);
         let samples = config.train.batch as f64 / time_us * 1e6;

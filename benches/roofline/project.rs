@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dit_engine::cuda::kernels::embedded;
-use softcuda::model::cost::{Command, LaunchShape, SECTOR_BYTES, cost, dram_bytes};
+use softcuda::model::cost::{Bound, Command, LaunchShape, SECTOR_BYTES, cost, dram_bytes};
 use softcuda::model::counters::{Class, Counters};
 use softcuda::model::devices::Device;
 use softcuda::model::profile::LaunchProfile;
@@ -39,6 +39,10 @@ pub struct Row {
     pub registers: u32,
     /// Modelled time on each of the devices.
     pub time_us: Vec<f64>,
+    /// For how much of it the tensor cores of the first of the devices have work.
+    pub tensor_us: f64,
+    /// What binds its slowest launch on the first of the devices, and that launch's time.
+    pub bound: Option<(Bound, f64)>,
     /// The least time that each of the devices needs for the bytes or for the products.
     pub floor_us: Vec<f64>,
     /// Whether it is part of a training step.
@@ -73,6 +77,11 @@ impl Row {
         let mma = self.counters.warp_instructions[Class::Tensor.index()];
         mma as f64 / self.counters.all_warp_instructions().max(1) as f64
     }
+
+    /// Share of the modelled time in which tensor cores have work, on the first of the devices.
+    pub fn tensor_time(&self) -> f64 {
+        self.tensor_us / self.time_us[0]
+    }
 }
 
 impl Step {
@@ -84,6 +93,19 @@ impl Step {
     /// Modelled time of a training step on device number `at`: one launch after the other.
     pub fn time_us(&self, at: usize) -> f64 {
         self.in_step().map(|row| row.time_us[at]).sum::<f64>() + self.fills_us[at]
+    }
+
+    /// All kernels of a training step together, without times.
+    pub fn whole(&self) -> Row {
+        let mut whole = Row { occupancy: 1.0, ..Row::default() };
+        for row in self.in_step() {
+            whole.launches += row.launches;
+            whole.minimum_bytes += row.minimum_bytes;
+            whole.asked_bytes += row.asked_bytes;
+            whole.counters.add(&row.counters);
+            whole.occupancy = whole.occupancy.min(row.occupancy);
+        }
+        whole
     }
 
     fn in_step(&self) -> impl Iterator<Item = &Row> {
@@ -159,12 +181,17 @@ fn add(
             registers: registers.of(&launch.kernel, op.bf16, device),
             shared_bytes: launch.shared_bytes,
         };
-        row.time_us[at] += cost(device, &shape, counters).total_us;
+        let cost = cost(device, &shape, counters);
+        row.time_us[at] += cost.total_us;
         row.floor_us[at] += floor_us(op, device) * part;
         if at == 0 {
             let occupancy = shape.occupancy(device).share;
             row.occupancy = if row.launches == 1 { occupancy } else { row.occupancy.min(occupancy) };
             row.registers = row.registers.max(shape.registers.unwrap_or(0));
+            row.tensor_us += cost.term_us(Bound::Tensor) * cost.sm_fill;
+            if row.bound.is_none_or(|(_, slowest)| cost.total_us > slowest) {
+                row.bound = Some((cost.bound, cost.total_us));
+            }
         }
     }
 }

@@ -9,14 +9,26 @@ use crate::project::{Row, Step};
 
 const HEADER: &str =
     "case\tkernel\tlaunches\tasked_over_minimum\tconflicts\ttensor_share\tmma_share\toccupancy";
+/// In place of a kernel: all of a training step.
+const WHOLE_STEP: &str = "(whole step)";
 /// What a count may be worse by: counts are exact, what is written has four digits.
 const TOLERANCE: f64 = 2e-3;
 
 /// For people.
 pub fn readable(step: &Step, devices: &[&Device]) -> String {
     let mut text = format!(
-        "{:<44} {:>8} {:>9} {:>9} {:>9} {:>7} {:>7} {:>5} {:>6}",
-        "kernel", "launches", "asked/min", "DRAM/min", "conflicts", "tensor", "mma", "regs", "occup"
+        "{:<44} {:>8} {:>9} {:>9} {:>9} {:>7} {:>7} {:>7} {:>5} {:>6} {:>8}",
+        "kernel",
+        "launches",
+        "asked/min",
+        "DRAM/min",
+        "conflicts",
+        "tensor",
+        "mma",
+        "pipe",
+        "regs",
+        "occup",
+        "bound"
     );
     for device in devices {
         let _ = write!(text, " {:>8} {:>6}", device.key, "/floor");
@@ -29,7 +41,7 @@ pub fn readable(step: &Step, devices: &[&Device]) -> String {
         let note = row.measured_as.as_ref().map_or("", |_| "~");
         let _ = write!(
             text,
-            "{:<44} {:>8} {:>9.3} {:>9.3} {:>9.3} {:>6.1}% {:>6.1}% {:>5} {:>5.0}%",
+            "{:<44} {:>8} {:>9.3} {:>9.3} {:>9.3} {:>6.1}% {:>6.1}% {:>6.1}% {:>5} {:>5.0}% {:>8}",
             place + note,
             row.launches,
             row.asked_bytes / row.minimum_bytes,
@@ -37,8 +49,10 @@ pub fn readable(step: &Step, devices: &[&Device]) -> String {
             row.conflicts(),
             100.0 * row.tensor_share(),
             100.0 * row.mma_share(),
+            100.0 * row.tensor_time(),
             row.registers,
-            100.0 * row.occupancy
+            100.0 * row.occupancy,
+            row.bound.map_or("", |(bound, _)| bound.name())
         );
         for (time, floor) in row.time_us.iter().zip(&row.floor_us) {
             let _ = write!(text, " {:>6.0}us {:>5.2}x", time, time / floor);
@@ -50,7 +64,7 @@ pub fn readable(step: &Step, devices: &[&Device]) -> String {
 
 /// The lines of a case for the committed table.
 pub fn lines(case: &str, step: &Step) -> String {
-    let line = |(kernel, row): (&String, &Row)| {
+    let line = |(kernel, row): (&str, &Row)| {
         format!(
             "{case}\t{kernel}\t{}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\t{:.4}\n",
             row.launches,
@@ -61,7 +75,8 @@ pub fn lines(case: &str, step: &Step) -> String {
             row.occupancy
         )
     };
-    step.rows.iter().map(line).collect()
+    let kernels = step.rows.iter().map(|(kernel, row)| (kernel.as_str(), row));
+    kernels.chain([(WHOLE_STEP, &step.whole())]).map(line).collect()
 }
 
 /// The whole table.
