@@ -1,4 +1,5 @@
-// What both sets of attention kernels share: where a head lies, and how a kernel takes its arguments.
+// What both sets of attention kernels share: where a head lies, and how a kernel takes its arguments. A sequence attends to
+// itself (qkv packed), or, CROSS, to another one (q and kv apart), of which each sample has its own length.
 #pragma once
 
 #include "common.cuh"
@@ -65,17 +66,45 @@ template <class T> struct HeadRows {
     __device__ __forceinline__ T* row(unsigned i) const { return data + size_t(i) * stride; }
 };
 
-// This block's head of part q = 0, k = 1 or v = 2 of qkv [batch, tokens, 3, heads, head_dim].
-template <class T> __device__ __forceinline__ HeadRows<T> packed_head(T* qkv, unsigned part, const AttentionShape& shape) {
+// This block's head of one part of x [batch, tokens, PARTS, heads, head_dim].
+template <unsigned PARTS, class T>
+__device__ __forceinline__ HeadRows<T> packed_head(T* x, unsigned part, const AttentionShape& shape) {
     unsigned width = shape.heads * shape.head_dim;
-    size_t sample = size_t(sample_again()) * shape.tokens * 3 * width;
-    return {qkv + sample + part * width + head_again() * shape.head_dim, 3 * width};
+    size_t sample = size_t(sample_again()) * shape.tokens * PARTS * width;
+    return {x + sample + part * width + head_again() * shape.head_dim, PARTS * width};
 }
 
 // This block's head of x [batch, tokens, heads, head_dim].
 template <class T> __device__ __forceinline__ HeadRows<T> plain_head(T* x, const AttentionShape& shape) {
-    unsigned width = shape.heads * shape.head_dim;
-    return {x + size_t(sample_again()) * shape.tokens * width + head_again() * shape.head_dim, width};
+    return packed_head<1>(x, 0, shape);
+}
+
+// This block's head of the queries, in q or in qkv.
+template <bool CROSS, class T> __device__ __forceinline__ HeadRows<T> query_head(T* q, const AttentionShape& shape) {
+    return packed_head<CROSS ? 1 : 3>(q, 0, shape);
+}
+
+// This block's head of the keys (0) or values (1), in kv or in qkv.
+template <bool CROSS, class T>
+__device__ __forceinline__ HeadRows<T> key_head(T* kv, unsigned part, const AttentionShape& shape) {
+    return packed_head<CROSS ? 2 : 3>(kv, part + !CROSS, shape);
+}
+
+// What is attended to: how many places there are for a sample's keys, and how many of them this block's sample fills.
+struct Attended {
+    unsigned keys;
+    const float* lengths;
+};
+
+// The keys' side of a shape: all places, and those that are filled. A sequence that attends to itself has one shape.
+template <bool CROSS> __device__ __forceinline__ AttentionShape all_keys(AttentionShape shape, const Attended& attended) {
+    if (CROSS) shape.tokens = attended.keys;
+    return shape;
+}
+
+template <bool CROSS> __device__ __forceinline__ AttentionShape filled_keys(AttentionShape shape, const Attended& attended) {
+    if (CROSS) shape.tokens = unsigned(attended.lengths[sample_again()]);
+    return shape;
 }
 
 // This block's head of x [batch, heads, tokens].

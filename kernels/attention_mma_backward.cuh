@@ -9,7 +9,7 @@ template <unsigned D, Rows SIDE> struct BackwardTiles {
     static constexpr unsigned BLOCKS = 1; // of 16 rows a warp
     static constexpr unsigned ROWS = THREADS / WARP * BLOCKS * MMA_ROWS;
     // Whether the second rows are held in registers as the first are, or read from shared memory whenever they are needed.
-    static constexpr bool SECOND_HELD = !(D == 64 && SIDE == Rows::KEYS);
+    static constexpr bool SECOND_HELD = !(SIDE == Rows::KEYS && (D == 64 || D == 128));
     static constexpr unsigned STREAM = SECOND_HELD ? ROWS / 2 : ROWS / 4; // rows of a stage
     static constexpr unsigned SECOND = STREAM * Tile<D>::PITCH; // where the second tile lies in a stage
     static constexpr unsigned STATISTICS = 2 * SECOND;          // and what was saved of its queries
@@ -113,29 +113,44 @@ template <unsigned D, Rows SIDE> struct BackwardRows {
     __device__ __forceinline__ void
     step(unsigned strip, unsigned square, unsigned second_square, const float2* queries, int keys) {
         Sums dp[2][BLOCKS];
-        if (!Tiles::SECOND_HELD) multiply_shared_rows<D>(dp, second_square, square + Tiles::SECOND);
+        if (!Tiles::SECOND_HELD) multiply_shared_rows<D, Tiles::SECOND>(dp, second_square, square);
         Fragment p[BLOCKS], ds[BLOCKS];
-#pragma unroll
-        for (unsigned half = 0; half < 2; half++) {
-            unsigned column = half * MMA_COLUMNS, row_bytes = column * Tile<D>::PITCH;
+        for_known<0, 2>([&](auto known) {
+            constexpr unsigned HALF = known, COLUMN = HALF * MMA_COLUMNS, ROW = COLUMN * Tile<D>::PITCH;
             Sums scores[BLOCKS];
-            multiply_rows(scores, first, strip + row_bytes);
-            if (Tiles::SECOND_HELD) multiply_rows(dp[half], second, strip + row_bytes + Tiles::SECOND);
+            multiply_rows<ROW>(scores, first, strip);
+            if (Tiles::SECOND_HELD) multiply_rows<Tiles::SECOND + ROW>(dp[HALF], second, strip);
             // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
-            if (!KEYS && keys < int(column + MMA_COLUMNS)) mask_keys(scores, keys - int(column));
-            if (KEYS) score_gradients(scores, dp[half], queries + column, scale_log2);
-            else score_gradients(scores, dp[half], statistics, scale_log2);
+            if (!KEYS && keys < int(COLUMN + MMA_COLUMNS)) mask_keys(scores, keys - int(COLUMN));
+            if (KEYS) score_gradients(scores, dp[HALF], queries + COLUMN, scale_log2);
+            else score_gradients(scores, dp[HALF], statistics, scale_log2);
 #pragma unroll
             for (unsigned i = 0; i < BLOCKS; i++) {
-                set_columns(p[i], half, scores[i]);
-                set_columns(ds[i], half, dp[half][i]);
+                set_columns(p[i], HALF, scores[i]);
+                set_columns(ds[i], HALF, dp[HALF][i]);
             }
-        }
-        multiply_columns<D>(by_ds, ds, square);
-        if (KEYS) multiply_columns<D>(by_p, p, square + Tiles::SECOND);
+        });
+        multiply_columns<D, 0>(by_ds, ds, square);
+        if (KEYS) multiply_columns<D, Tiles::SECOND>(by_p, p, square);
     }
 
-    __device__ __forceinline__ void write(Element* dqkv, unsigned first_row, unsigned char* shared, float scale,
+    // Rows from `filled` on are padding, and get 0.
+    __device__ __forceinline__ void clear_padding(unsigned first_row, unsigned filled) {
+        unsigned row = first_row + threadIdx.x / WARP * BLOCKS * MMA_ROWS + threadIdx.x % WARP / ROW_LANES;
+#pragma unroll
+        for (unsigned i = 0; i < 2 * BLOCKS; i++) {
+            if (row + 8 * i < filled) continue;
+#pragma unroll
+            for (unsigned n = 0; n < Tile<D>::COLUMNS; n++)
+#pragma unroll
+                for (unsigned e = 0; e < 2; e++)
+                    by_ds[n][i / 2].element[i % 2 * 2 + e] = by_p[n][i / 2].element[i % 2 * 2 + e] = 0.0f;
+        }
+    }
+
+    // To dq or dqkv, or to dkv or dqkv.
+    template <bool CROSS>
+    __device__ __forceinline__ void write(Element* gradient, unsigned first_row, unsigned char* shared, float scale,
                                           const AttentionShape& shape) const {
         float scales[BLOCKS][2], ones[BLOCKS][2];
 #pragma unroll
@@ -143,30 +158,39 @@ template <unsigned D, Rows SIDE> struct BackwardRows {
             scales[i / 2][i % 2] = scale;
             ones[i / 2][i % 2] = 1.0f;
         }
-        write_rows<D>(packed_head(dqkv, KEYS ? 1 : 0, shape), first_row, by_ds, scales, shared, shape);
-        if (KEYS) write_rows<D>(packed_head(dqkv, 2, shape), first_row, by_p, ones, shared, shape);
+        if constexpr (KEYS) {
+            write_rows<D>(key_head<CROSS>(gradient, 0, shape), first_row, by_ds, scales, shared, shape);
+            write_rows<D>(key_head<CROSS>(gradient, 1, shape), first_row, by_p, ones, shared, shape);
+        } else {
+            write_rows<D>(query_head<CROSS>(gradient, shape), first_row, by_ds, scales, shared, shape);
+        }
     }
 };
 
 // dq, or dk and dv. `saved` is written where the rows are queries and read where they are keys: the queries come first.
-template <unsigned D, Rows SIDE>
-__device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved, const Element* dout, const Element* out,
-                                                   const float* lse, const Element* qkv, AttentionShape shape, float scale) {
+template <unsigned D, Rows SIDE, bool CROSS>
+__device__ __forceinline__ void attention_backward(Element* gradient, float2* saved, const Element* dout, const Element* out,
+                                                   const float* lse, const Element* q, const Element* kv, AttentionShape shape,
+                                                   const Attended& attended, float scale) {
     using Tiles = BackwardTiles<D, SIDE>;
     constexpr bool KEYS = SIDE == Rows::KEYS;
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS, warp_row = threadIdx.x / WARP * Tiles::BLOCKS * MMA_ROWS;
-    auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
+    const AttentionShape of_keys = filled_keys<CROSS>(shape, attended), all = all_keys<CROSS>(shape, attended);
+    const AttentionShape &filled = CROSS ? of_keys : shape, &places = CROSS ? all : shape;
+    const AttentionShape &row_shape = KEYS ? filled : shape, &stream_shape = KEYS ? shape : filled;
+    auto queries = query_head<CROSS>(q, shape);
+    auto keys = key_head<CROSS>(kv, 0, places), values = key_head<CROSS>(kv, 1, places);
     auto gradients = plain_head(dout, shape);
+    const HeadRows<const Element> stream[] = {KEYS ? queries : keys, KEYS ? gradients : values};
     auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
-        fetch_tile<D, Tiles::STREAM, Tiles::THREADS>(shared + stage, KEYS ? queries : keys, first, shape);
-        fetch_tile<D, Tiles::STREAM, Tiles::THREADS>(shared + stage + Tiles::SECOND, KEYS ? gradients : values, first, shape);
+        fetch_tiles<D, Tiles::STREAM, Tiles::THREADS, Tiles::SECOND>(shared + stage, stream, first, stream_shape);
         if (KEYS) fetch_statistics<Tiles::STREAM>(shared + stage + Tiles::STATISTICS, saved, first, shape);
         commit_copies();
     };
 
-    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared, KEYS ? keys : queries, first_row, shape);
-    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared + Tiles::SECOND_ROWS, KEYS ? values : gradients, first_row, shape);
+    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared, KEYS ? keys : queries, first_row, row_shape);
+    fetch_tile<D, Tiles::ROWS, Tiles::THREADS>(shared + Tiles::SECOND_ROWS, KEYS ? values : gradients, first_row, row_shape);
     commit_copies();
     BackwardRows<D, SIDE> rows;
     rows.scale_log2 = scale * LOG2_E;
@@ -182,24 +206,27 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     __syncthreads();
 
     fetch(0, 0);
-    for (unsigned first = 0; first < shape.tokens; first += Tiles::STREAM) {
+    for (unsigned first = 0; first < stream_shape.tokens; first += Tiles::STREAM) {
         unsigned stage = first / Tiles::STREAM % STAGES * Tiles::STAGE_BYTES;
-        if (first + Tiles::STREAM < shape.tokens) fetch(Tiles::STAGE_BYTES - stage, first + Tiles::STREAM);
+        if (first + Tiles::STREAM < stream_shape.tokens) fetch(Tiles::STAGE_BYTES - stage, first + Tiles::STREAM);
         else commit_copies(); // an empty group, so that the wait below is the same
         wait_copies<1>();
         __syncthreads(); // a wait covers a thread's own copies
         // Computed anew in every stage: no registers hold them while the next one is fetched.
         unsigned strip = shared_address(shared) + strip_lane<D>(), square = shared_address(shared) + square_lane<D>();
-        unsigned second_square = square + Tiles::SECOND_ROWS + thread_again() / WARP * Tiles::BLOCKS * MMA_ROWS * Tile<D>::PITCH;
+        unsigned warp_rows = thread_again() / WARP * Tiles::BLOCKS * MMA_ROWS * Tile<D>::PITCH;
+        unsigned second_square = square + warp_rows + Tiles::SECOND_ROWS;
         auto statistics = reinterpret_cast<const float2*>(shared + stage + Tiles::STATISTICS);
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::STREAM; at += MMA_DEPTH) {
             unsigned tile_row = stage + at * Tile<D>::PITCH;
-            int keys_left = int(shape.tokens) - int(first + at);
+            int keys_left = int(stream_shape.tokens) - int(first + at);
             rows.step(strip + tile_row, square + tile_row, second_square, statistics + at, keys_left);
         }
         __syncthreads(); // the next copies overwrite this stage
     }
     forget(shape);
-    rows.write(dqkv, block_again() * Tiles::ROWS, shared, scale, shape);
+    if (CROSS && KEYS) rows.clear_padding(block_again() * Tiles::ROWS, filled_keys<CROSS>(shape, attended).tokens);
+    if (KEYS && CROSS) shape.tokens = attended.keys;
+    rows.template write<CROSS>(gradient, block_again() * Tiles::ROWS, shared, scale, shape);
 }

@@ -258,37 +258,38 @@ template <unsigned ROWS> struct Softmax {
     }
 };
 
-template <unsigned D>
-__device__ __forceinline__ void attention_forward(Element* out, float* lse, const Element* qkv, AttentionShape shape,
-                                                  float scale) {
+template <unsigned D, bool CROSS>
+__device__ __forceinline__ void attention_forward(Element* out, float* lse, const Element* q, const Element* kv,
+                                                  AttentionShape shape, const Attended& attended, float scale) {
     using Tiles = ForwardTiles<D>;
     constexpr unsigned ROWS = Tiles::ROWS / ROW_STEP;
     extern __shared__ __align__(128) float shared[];
     float *queries = shared, *tile = shared + Tiles::TILE, *probabilities = shared + Tiles::SCORES;
     unsigned first_row = blockIdx.x * Tiles::ROWS;
-    auto keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
+    const AttentionShape places = all_keys<CROSS>(shape, attended), filled = filled_keys<CROSS>(shape, attended);
+    auto keys = key_head<CROSS>(kv, 0, places), values = key_head<CROSS>(kv, 1, places);
     Fetched<D, Tiles::KEYS> next;
-    next.fetch(keys, 0, shape);
-    fetch_tile<D, Tiles::ROWS>(queries, packed_head(qkv, 0, shape), first_row, shape);
+    next.fetch(keys, 0, filled);
+    fetch_tile<D, Tiles::ROWS>(queries, query_head<CROSS>(q, shape), first_row, shape);
 
     float scale_log2 = scale * LOG2_E;
     Softmax<ROWS> softmax;
     float sums[ROWS][Tile<D>::COLUMNS] = {};
-    for (unsigned first = 0; first < shape.tokens; first += Tiles::KEYS) {
+    for (unsigned first = 0; first < filled.tokens; first += Tiles::KEYS) {
         __syncthreads(); // the tile may still be read
         next.put(tile);
         __syncthreads();
-        next.fetch(values, first, shape);
+        next.fetch(values, first, filled);
         float scores[ROWS][Tiles::KEYS / ROW_LANES];
         multiply_rows<D>(scores, queries, tile);
-        if (first + Tiles::KEYS > shape.tokens) mask_keys(scores, shape.tokens - first);
+        if (first + Tiles::KEYS > filled.tokens) mask_keys(scores, filled.tokens - first);
         softmax.raise(scores, sums, scale_log2);
         softmax.exponentiate(scores, scale_log2);
         put_scores<Tiles::KEYS>(probabilities, scores);
         __syncthreads();
         next.put(tile);
         __syncthreads();
-        next.fetch(keys, first + Tiles::KEYS, shape);
+        next.fetch(keys, first + Tiles::KEYS, filled);
         multiply_columns<D, Tiles::KEYS>(sums, probabilities, tile);
     }
 
@@ -374,47 +375,65 @@ template <unsigned D, Rows SIDE> struct BackwardRows {
         multiply_columns<D, Tiles::STREAM>(by_ds, shared + Tiles::SCORES, shared + Tiles::STREAM_FIRST);
     }
 
-    __device__ __forceinline__ void write(Element* dqkv, unsigned first_row, float scale, const AttentionShape& shape) const {
+    // Rows from `filled` on are padding, and get 0.
+    __device__ __forceinline__ void clear_padding(unsigned first_row, unsigned filled) {
+#pragma unroll
+        for (unsigned i = 0; i < ROWS; i++) {
+            if (first_row + lane_y() + i * ROW_STEP < filled) continue;
+#pragma unroll
+            for (unsigned c = 0; c < Tile<D>::COLUMNS; c++) by_ds[i][c] = by_p[i][c] = 0.0f;
+        }
+    }
+
+    // To dq or dqkv, or to dkv or dqkv.
+    template <bool CROSS>
+    __device__ __forceinline__ void write(Element* gradient, unsigned first_row, float scale,
+                                          const AttentionShape& shape) const {
         float scales[ROWS], ones[ROWS];
 #pragma unroll
         for (unsigned i = 0; i < ROWS; i++) {
             scales[i] = scale;
             ones[i] = 1.0f;
         }
-        write_rows<D>(packed_head(dqkv, KEYS ? 1 : 0, shape), first_row, by_ds, scales, shape);
-        if (KEYS) write_rows<D>(packed_head(dqkv, 2, shape), first_row, by_p, ones, shape);
+        auto to = KEYS ? key_head<CROSS>(gradient, 0, shape) : query_head<CROSS>(gradient, shape);
+        write_rows<D>(to, first_row, by_ds, scales, shape);
+        if (KEYS) write_rows<D>(key_head<CROSS>(gradient, 1, shape), first_row, by_p, ones, shape);
     }
 };
 
 // dq, or dk and dv. `saved` is written where the rows are queries and read where they are keys: the queries come first.
-template <unsigned D, Rows SIDE>
-__device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved, const Element* dout, const Element* out,
-                                                   const float* lse, const Element* qkv, AttentionShape shape, float scale) {
+template <unsigned D, Rows SIDE, bool CROSS>
+__device__ __forceinline__ void attention_backward(Element* gradient, float2* saved, const Element* dout, const Element* out,
+                                                   const float* lse, const Element* q, const Element* kv, AttentionShape shape,
+                                                   const Attended& attended, float scale) {
     using Tiles = BackwardTiles<D, SIDE>;
     constexpr bool KEYS = SIDE == Rows::KEYS;
     extern __shared__ __align__(128) float shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS;
     saved = head_statistics(saved, shape);
-    auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
+    const AttentionShape places = all_keys<CROSS>(shape, attended), filled = filled_keys<CROSS>(shape, attended);
+    const AttentionShape row_shape = KEYS ? filled : shape, stream_shape = KEYS ? shape : filled;
+    auto queries = query_head<CROSS>(q, shape);
+    auto keys = key_head<CROSS>(kv, 0, places), values = key_head<CROSS>(kv, 1, places);
     auto gradients = plain_head(dout, shape);
     Fetched<D, Tiles::STREAM> first_next, second_next;
     float2 next_statistics = {};
     auto fetch = [&](unsigned first) {
-        first_next.fetch(KEYS ? queries : keys, first, shape);
-        second_next.fetch(KEYS ? gradients : values, first, shape);
+        first_next.fetch(KEYS ? queries : keys, first, stream_shape);
+        second_next.fetch(KEYS ? gradients : values, first, stream_shape);
         unsigned query = first + threadIdx.x;
         if (KEYS && threadIdx.x < Tiles::STREAM) next_statistics = query < shape.tokens ? saved[query] : float2{};
     };
 
     fetch(0);
-    fetch_tile<D, Tiles::ROWS>(shared, KEYS ? keys : queries, first_row, shape);
-    fetch_tile<D, Tiles::ROWS>(shared + Tiles::ROWS_SECOND, KEYS ? values : gradients, first_row, shape);
+    fetch_tile<D, Tiles::ROWS>(shared, KEYS ? keys : queries, first_row, row_shape);
+    fetch_tile<D, Tiles::ROWS>(shared + Tiles::ROWS_SECOND, KEYS ? values : gradients, first_row, row_shape);
     BackwardRows<D, SIDE> rows;
     if (!KEYS) {
         auto outs = plain_head(out, shape);
         row_statistics(rows.statistics, saved, head_statistics(lse, shape), gradients, outs, first_row, shape);
     }
-    for (unsigned first = 0; first < shape.tokens; first += Tiles::STREAM) {
+    for (unsigned first = 0; first < stream_shape.tokens; first += Tiles::STREAM) {
         __syncthreads(); // the tiles may still be read
         first_next.put(shared + Tiles::STREAM_FIRST);
         second_next.put(shared + Tiles::STREAM_SECOND);
@@ -422,8 +441,9 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
         if (KEYS && threadIdx.x < Tiles::STREAM) statistics[threadIdx.x] = next_statistics;
         __syncthreads();
         fetch(first + Tiles::STREAM);
-        rows.step(shared, scale * LOG2_E, shape.tokens - first);
+        rows.step(shared, scale * LOG2_E, stream_shape.tokens - first);
     }
     forget(shape);
-    rows.write(dqkv, first_row, scale, shape);
+    if (CROSS && KEYS) rows.clear_padding(first_row, filled_keys<CROSS>(shape, attended).tokens);
+    rows.template write<CROSS>(gradient, first_row, scale, KEYS ? all_keys<CROSS>(shape, attended) : shape);
 }

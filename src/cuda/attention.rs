@@ -1,4 +1,4 @@
-//! attention: forward and backward; kernels in `kernels/attention.cu`. Formulas: `Backend`, section attention.
+//! attention, to itself and to another sequence: forward and backward; kernels in `kernels/attention.cu`. Formulas: `Backend`, section attention.
 
 use super::memory::{Element, Mut, Ref, Span};
 use super::{Arg, Cuda};
@@ -12,19 +12,19 @@ const PACK_BYTES: u64 = 16;
 const SAVED_PER_QUERY: usize = 2;
 
 /// The template that serves this head dim.
-fn template(cuda: &Cuda, dims: AttentionDims) -> Option<usize> {
-    let found = TEMPLATES.into_iter().find(|&template| dims.head_dim <= template);
+fn template(cuda: &Cuda, head_dim: usize) -> Option<usize> {
+    let found = TEMPLATES.into_iter().find(|&template| head_dim <= template);
     if found.is_none() {
         let largest = TEMPLATES[TEMPLATES.len() - 1];
-        cuda.fail(&format!("heads of {} features are wider than the kernels' {largest}", dims.head_dim));
+        cuda.fail(&format!("heads of {head_dim} features are wider than the kernels' {largest}"));
     }
     found
 }
 
 /// Whether every row of every array begins at a multiple of a pack and is whole packs long.
-fn aligned(arrays: &[&Span], dims: AttentionDims) -> bool {
+fn aligned(arrays: &[&Span], head_dim: usize) -> bool {
     let whole = |array: &&Span| {
-        let row = (dims.head_dim * array.element.bytes()) as u64;
+        let row = (head_dim * array.element.bytes()) as u64;
         array.address.is_multiple_of(PACK_BYTES) && row.is_multiple_of(PACK_BYTES)
     };
     arrays.iter().all(whole)
@@ -49,10 +49,10 @@ fn over_rows(
 
 /// See `Backend::attention_forward`.
 pub fn forward(cuda: &Cuda, out: Mut<'_>, lse: Mut<'_>, qkv: Ref<'_>, dims: AttentionDims) {
-    let Some(template) = template(cuda, dims) else { return };
+    let Some(template) = template(cuda, dims.head_dim) else { return };
     let kernel = format!("attention_forward_{template}");
     let arrays = [Arg::from(&out), Arg::from(&lse), qkv.into()];
-    over_rows(cuda, qkv.element, &kernel, &arrays, aligned(&[&out, &qkv], dims), dims);
+    over_rows(cuda, qkv.element, &kernel, &arrays, aligned(&[&out, &qkv], dims.head_dim), dims);
 }
 
 /// See `Backend::attention_backward`.
@@ -65,9 +65,9 @@ pub fn backward(
     qkv: Ref<'_>,
     dims: AttentionDims,
 ) {
-    let Some(template) = template(cuda, dims) else { return };
+    let Some(template) = template(cuda, dims.head_dim) else { return };
     let Some(saved) = cuda.workspace(SAVED_PER_QUERY * lse.len) else { return };
-    let aligned = aligned(&[&dqkv, &dout, &out, &qkv], dims);
+    let aligned = aligned(&[&dqkv, &dout, &out, &qkv], dims.head_dim);
     let arrays = [Arg::from(&dqkv), Arg::from(&saved), dout.into(), out.into(), lse.into(), qkv.into()];
     for rows in ["queries", "keys"] {
         let kernel = format!("attention_backward_{rows}_{template}");
@@ -75,31 +75,73 @@ pub fn backward(
     }
 }
 
-/// TEMPORARY
+/// See `Backend::cross_attention_forward`.
 pub fn cross_forward(
     cuda: &Cuda,
-    _out: Mut<'_>,
-    _lse: Mut<'_>,
-    _q: Ref<'_>,
-    _kv: Ref<'_>,
-    _lengths: Ref<'_>,
-    _dims: CrossAttentionDims,
+    out: Mut<'_>,
+    lse: Mut<'_>,
+    q: Ref<'_>,
+    kv: Ref<'_>,
+    lengths: Ref<'_>,
+    dims: CrossAttentionDims,
 ) {
-    cuda.fail("not yet");
+    let Some(template) = template(cuda, dims.head_dim) else { return };
+    let arrays = [Arg::from(&out), Arg::from(&lse), q.into(), kv.into(), lengths.into()];
+    let aligned = aligned(&[&out, &q, &kv], dims.head_dim);
+    over_cross_rows(cuda, q.element, "forward", template, dims.queries, &arrays, aligned, dims);
 }
-/// TEMPORARY
+
+/// See `Backend::cross_attention_backward`.
 #[allow(clippy::too_many_arguments)]
 pub fn cross_backward(
     cuda: &Cuda,
-    _dq: Mut<'_>,
-    _dkv: Mut<'_>,
-    _dout: Ref<'_>,
-    _out: Ref<'_>,
-    _lse: Ref<'_>,
-    _q: Ref<'_>,
-    _kv: Ref<'_>,
-    _lengths: Ref<'_>,
-    _dims: CrossAttentionDims,
+    dq: Mut<'_>,
+    dkv: Mut<'_>,
+    dout: Ref<'_>,
+    out: Ref<'_>,
+    lse: Ref<'_>,
+    q: Ref<'_>,
+    kv: Ref<'_>,
+    lengths: Ref<'_>,
+    dims: CrossAttentionDims,
 ) {
-    cuda.fail("not yet");
+    let Some(template) = template(cuda, dims.head_dim) else { return };
+    let Some(saved) = cuda.workspace(SAVED_PER_QUERY * lse.len) else { return };
+    let aligned = aligned(&[&dq, &dkv, &dout, &out, &q, &kv], dims.head_dim);
+    for (kernel, gradient, rows) in
+        [("backward_queries", &dq, dims.queries), ("backward_keys", &dkv, dims.keys)]
+    {
+        let arrays = [
+            Arg::from(gradient),
+            Arg::from(&saved),
+            dout.into(),
+            out.into(),
+            lse.into(),
+            q.into(),
+            kv.into(),
+            lengths.into(),
+        ];
+        over_cross_rows(cuda, q.element, kernel, template, rows, &arrays, aligned, dims);
+    }
+}
+
+/// Launches a kernel of cross-attention over blocks of its `rows`, which are cut as those of self-attention are.
+#[allow(clippy::too_many_arguments)]
+fn over_cross_rows(
+    cuda: &Cuda,
+    element: Element,
+    kernel: &str,
+    template: usize,
+    rows: usize,
+    arrays: &[Arg],
+    aligned: bool,
+    dims: CrossAttentionDims,
+) {
+    let CrossAttentionDims { batch, queries, keys, heads, head_dim } = dims;
+    let block_rows = cuda.constant(element, &format!("attention_{kernel}_{template}_rows"));
+    let mut arguments = arrays.to_vec();
+    arguments.extend([queries, keys, heads, head_dim].map(|size| cuda.word(size)));
+    arguments.extend([Arg::Word(aligned.into()), Arg::Real((head_dim as f32).sqrt().recip())]);
+    let kernel = format!("attention_cross_{kernel}_{template}");
+    cuda.launch(element, &kernel, [rows.div_ceil(block_rows), heads, batch], &arguments);
 }
