@@ -7,6 +7,7 @@
 #pragma once
 
 #include "attention_layout.cuh"
+#include "unrolled.cuh"
 
 constexpr unsigned ELEMENT_BYTES = 2;
 constexpr unsigned CHUNK_BYTES = 16; // what cp.async and a row of ldmatrix move
@@ -43,21 +44,21 @@ struct Fragment {
     unsigned part[4];
 };
 
-// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ __forceinline__ Fragment load_fragment(unsigned row) {
+// Four 8 x 8 matrices, `OFFSET` bytes behind; lane l gives the address of row l % 8 of matrix l / 8.
+template <unsigned OFFSET> __device__ __forceinline__ Fragment load_fragment(unsigned row) {
     Fragment f;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                  : "=r"(f.part[0]), "=r"(f.part[1]), "=r"(f.part[2]), "=r"(f.part[3])
-                 : "r"(row)
+                 : "r"(row), "n"(OFFSET)
                  : "memory");
     return f;
 }
 
-__device__ __forceinline__ Fragment load_transposed(unsigned row) {
+template <unsigned OFFSET> __device__ __forceinline__ Fragment load_transposed(unsigned row) {
     Fragment f;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                  : "=r"(f.part[0]), "=r"(f.part[1]), "=r"(f.part[2]), "=r"(f.part[3])
-                 : "r"(row)
+                 : "r"(row), "n"(OFFSET)
                  : "memory");
     return f;
 }
@@ -72,6 +73,14 @@ __device__ __forceinline__ void multiply(Sums& c, const Fragment& a, unsigned b0
         "{%0, %1, %2, %3};"
         : "+f"(c.element[0]), "+f"(c.element[1]), "+f"(c.element[2]), "+f"(c.element[3])
         : "r"(a.part[0]), "r"(a.part[1]), "r"(a.part[2]), "r"(a.part[3]), "r"(b0), "r"(b1));
+}
+
+// The same with sums that are 0 before.
+__device__ __forceinline__ void multiply_first(Sums& c, const Fragment& a, unsigned b0, unsigned b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%10, %10, %10, %10};"
+        : "=f"(c.element[0]), "=f"(c.element[1]), "=f"(c.element[2]), "=f"(c.element[3])
+        : "r"(a.part[0]), "r"(a.part[1]), "r"(a.part[2]), "r"(a.part[3]), "r"(b0), "r"(b1), "f"(0.0f));
 }
 
 __device__ __forceinline__ unsigned round_pair(float low, float high) {
@@ -125,36 +134,54 @@ template <unsigned D> __device__ __forceinline__ unsigned strip_lane() {
     return lane % 8 * Tile<D>::PITCH + lane / 8 * CHUNK_BYTES;
 }
 
-// Begins to fill a tile with ROWS rows from `first` on: four lanes a row, 64 bytes of it at a time, or eight where there are
-// more threads than that takes.
+// Element by element, for rows that cannot be moved in chunks.
 template <unsigned D, unsigned ROWS, unsigned THREADS>
-__device__ __forceinline__ void fetch_tile(unsigned char* tile, HeadRows<const Element> from, unsigned first,
-                                           const AttentionShape& shape) {
+__device__ __forceinline__ void fill_tile(unsigned char* tile, HeadRows<const Element> from, unsigned first,
+                                          const AttentionShape& shape) {
+#pragma unroll 1
+    for (unsigned i = thread_again(); i < ROWS * D; i += THREADS) {
+        unsigned row = i / D, column = i % D;
+        bool exists = first + row < shape.tokens && column < shape.head_dim;
+        Element x = exists ? from.row(first + row)[column] : Element(0.0f);
+        *reinterpret_cast<Element*>(tile + row * Tile<D>::PITCH + column * ELEMENT_BYTES) = x;
+    }
+}
+
+// Begins to fill TILES tiles, DISTANCE bytes apart, with ROWS rows each from `first` on: four lanes a row, 64 bytes of it at a
+// time, or eight where there are more threads than that takes.
+template <unsigned D, unsigned ROWS, unsigned THREADS, unsigned DISTANCE, unsigned TILES>
+__device__ __forceinline__ void fetch_tiles(unsigned char* tile, const HeadRows<const Element> (&from)[TILES], unsigned first,
+                                            const AttentionShape& shape) {
     constexpr unsigned LANES = ROWS * ROW_LANES < THREADS ? 2 * ROW_LANES : ROW_LANES, ROWS_AT_ONCE = THREADS / LANES;
     static_assert(ROWS % ROWS_AT_ONCE == 0 && LANES * CHUNK <= D, "every thread moves something");
-    unsigned thread = thread_again();
     if (!shape.aligned) {
-#pragma unroll 1
-        for (unsigned i = thread; i < ROWS * D; i += THREADS) {
-            unsigned row = i / D, column = i % D;
-            bool exists = first + row < shape.tokens && column < shape.head_dim;
-            Element x = exists ? from.row(first + row)[column] : Element(0.0f);
-            *reinterpret_cast<Element*>(tile + row * Tile<D>::PITCH + column * ELEMENT_BYTES) = x;
-        }
+#pragma unroll
+        for (unsigned i = 0; i < TILES; i++) fill_tile<D, ROWS, THREADS>(tile + i * DISTANCE, from[i], first, shape);
         return;
     }
+    unsigned thread = thread_again();
     unsigned lane_row = LANES == ROW_LANES ? moved_row(thread) : thread / LANES, lane_column = thread % LANES * CHUNK;
     unsigned to = shared_address(tile) + lane_row * Tile<D>::PITCH + lane_column * ELEMENT_BYTES;
 #pragma unroll
     for (unsigned row = 0; row < ROWS; row += ROWS_AT_ONCE) {
-        const Element* source = from.row(first + row + lane_row) + lane_column;
-        bool row_exists = first + row + lane_row < shape.tokens;
+        unsigned source_row = first + row + lane_row;
 #pragma unroll
-        for (unsigned column = 0; column < D; column += LANES * CHUNK) {
-            bool exists = row_exists && column + lane_column < shape.head_dim;
-            copy_chunk(to + row * Tile<D>::PITCH + column * ELEMENT_BYTES, source + column, exists);
-        }
+        for (unsigned i = 0; i < TILES; i++)
+#pragma unroll
+            for (unsigned column = 0; column < D; column += LANES * CHUNK) {
+                bool exists = source_row < shape.tokens && column + lane_column < shape.head_dim;
+                unsigned place = i * DISTANCE + row * Tile<D>::PITCH + column * ELEMENT_BYTES;
+                copy_chunk(to + place, from[i].row(source_row) + lane_column + column, exists);
+            }
     }
+}
+
+// The same with one tile.
+template <unsigned D, unsigned ROWS, unsigned THREADS>
+__device__ __forceinline__ void fetch_tile(unsigned char* tile, HeadRows<const Element> from, unsigned first,
+                                           const AttentionShape& shape) {
+    const HeadRows<const Element> sources[] = {from};
+    fetch_tiles<D, ROWS, THREADS, 0>(tile, sources, first, shape);
 }
 
 // A warp's rows as left operands, for the whole kernel.
@@ -163,61 +190,62 @@ template <unsigned D, unsigned BLOCKS> struct Operand {
 
     __device__ __forceinline__ void load(const unsigned char* tile) {
         unsigned rows = shared_address(tile) + threadIdx.x / WARP * BLOCKS * MMA_ROWS * Tile<D>::PITCH + square_lane<D>();
-#pragma unroll
-        for (unsigned i = 0; i < BLOCKS; i++)
-#pragma unroll
-            for (unsigned k = 0; k < Tile<D>::STEPS; k++)
-                fragment[i][k] = load_fragment(rows + i * MMA_ROWS * Tile<D>::PITCH + k * MMA_DEPTH * ELEMENT_BYTES);
+        for_known<0, BLOCKS * Tile<D>::STEPS>([&](auto known) {
+            constexpr unsigned I = known / Tile<D>::STEPS, K = known % Tile<D>::STEPS;
+            constexpr unsigned OFFSET = I * MMA_ROWS * Tile<D>::PITCH + K * MMA_DEPTH * ELEMENT_BYTES;
+            fragment[I][K] = load_fragment<OFFSET>(rows);
+        });
     }
 };
 
-// sums[i] = rows of `left` times 8 rows of a tile, over all D columns. `strip` is this lane's address in these.
-template <unsigned D, unsigned BLOCKS>
+// sums[i] = rows of `left` times 8 rows of a tile, over all D columns. `strip` is this lane's address in these, without OFFSET.
+template <unsigned OFFSET, unsigned D, unsigned BLOCKS>
 __device__ __forceinline__ void multiply_rows(Sums (&sums)[BLOCKS], const Operand<D, BLOCKS>& left, unsigned strip) {
+    for_known<0, Tile<D>::STEPS / 2>([&](auto known) {
+        constexpr unsigned K = 2 * known;
+        Fragment right = load_fragment<OFFSET + K * MMA_DEPTH * ELEMENT_BYTES>(strip);
 #pragma unroll
-    for (unsigned i = 0; i < BLOCKS; i++) sums[i] = {};
+        for (unsigned i = 0; i < BLOCKS; i++) {
+            if constexpr (K == 0) multiply_first(sums[i], left.fragment[i][K], right.part[0], right.part[1]);
+            else multiply(sums[i], left.fragment[i][K], right.part[0], right.part[1]);
+        }
 #pragma unroll
-    for (unsigned k = 0; k < Tile<D>::STEPS; k += 2) {
-        Fragment right = load_fragment(strip + k * MMA_DEPTH * ELEMENT_BYTES);
-#pragma unroll
-        for (unsigned half = 0; half < 2; half++)
-#pragma unroll
-            for (unsigned i = 0; i < BLOCKS; i++)
-                multiply(sums[i], left.fragment[i][k + half], right.part[2 * half], right.part[2 * half + 1]);
-    }
+        for (unsigned i = 0; i < BLOCKS; i++) multiply(sums[i], left.fragment[i][K + 1], right.part[2], right.part[3]);
+    });
 }
 
 // sums[j][i] = rows of `left` in shared memory times 16 rows of a tile, over all D columns. Both are this lane's addresses in
-// squares.
-template <unsigned D, unsigned BLOCKS>
+// squares, that of the tile without OFFSET.
+template <unsigned D, unsigned OFFSET, unsigned BLOCKS>
 __device__ __forceinline__ void multiply_shared_rows(Sums (&sums)[2][BLOCKS], unsigned left_square, unsigned square) {
+    for_known<0, Tile<D>::STEPS>([&](auto step) {
+        constexpr unsigned K = step, COLUMN = K * MMA_DEPTH * ELEMENT_BYTES;
+        Fragment right = load_fragment<OFFSET + COLUMN>(square);
+        for_known<0, BLOCKS>([&](auto block) {
+            constexpr unsigned I = block;
+            Fragment left = load_fragment<I * MMA_ROWS * Tile<D>::PITCH + COLUMN>(left_square);
 #pragma unroll
-    for (unsigned i = 0; i < 2 * BLOCKS; i++) sums[i % 2][i / 2] = {};
-#pragma unroll
-    for (unsigned k = 0; k < Tile<D>::STEPS; k++) {
-        Fragment right = load_fragment(square + k * MMA_DEPTH * ELEMENT_BYTES);
-#pragma unroll
-        for (unsigned i = 0; i < BLOCKS; i++) {
-            Fragment left = load_fragment(left_square + i * MMA_ROWS * Tile<D>::PITCH + k * MMA_DEPTH * ELEMENT_BYTES);
-#pragma unroll
-            for (unsigned j = 0; j < 2; j++) multiply(sums[j][i], left, right.part[j], right.part[2 + j]);
-        }
-    }
+            for (unsigned j = 0; j < 2; j++) {
+                if constexpr (K == 0) multiply_first(sums[j][I], left, right.part[j], right.part[2 + j]);
+                else multiply(sums[j][I], left, right.part[j], right.part[2 + j]);
+            }
+        });
+    });
 }
 
-// sums[.][i] += left[i] times 16 rows of a tile. `square` is this lane's address in these.
-template <unsigned D, unsigned BLOCKS>
+// sums[.][i] += left[i] times 16 rows of a tile. `square` is this lane's address in these, without OFFSET.
+template <unsigned D, unsigned OFFSET, unsigned BLOCKS>
 __device__ __forceinline__ void multiply_columns(Sums (&sums)[Tile<D>::COLUMNS][BLOCKS], const Fragment (&left)[BLOCKS],
                                                  unsigned square) {
-#pragma unroll
-    for (unsigned n = 0; n < Tile<D>::COLUMNS; n += 2) {
-        Fragment right = load_transposed(square + n * MMA_COLUMNS * ELEMENT_BYTES);
+    for_known<0, Tile<D>::COLUMNS / 2>([&](auto known) {
+        constexpr unsigned N = 2 * known;
+        Fragment right = load_transposed<OFFSET + N * MMA_COLUMNS * ELEMENT_BYTES>(square);
 #pragma unroll
         for (unsigned half = 0; half < 2; half++)
 #pragma unroll
             for (unsigned i = 0; i < BLOCKS; i++)
-                multiply(sums[n + half][i], left[i], right.part[2 * half], right.part[2 * half + 1]);
-    }
+                multiply(sums[N + half][i], left[i], right.part[2 * half], right.part[2 * half + 1]);
+    });
 }
 
 // Writes a warp's sums times `factor` of their row as rows of `to`, through the warp's own part of `shared`, so that whole

@@ -9,7 +9,7 @@ template <unsigned D, Rows SIDE> struct BackwardTiles {
     static constexpr unsigned BLOCKS = 1; // of 16 rows a warp
     static constexpr unsigned ROWS = THREADS / WARP * BLOCKS * MMA_ROWS;
     // Whether the second rows are held in registers as the first are, or read from shared memory whenever they are needed.
-    static constexpr bool SECOND_HELD = !(D == 64 && SIDE == Rows::KEYS);
+    static constexpr bool SECOND_HELD = !(SIDE == Rows::KEYS && (D == 64 || D == 128));
     static constexpr unsigned STREAM = SECOND_HELD ? ROWS / 2 : ROWS / 4; // rows of a stage
     static constexpr unsigned SECOND = STREAM * Tile<D>::PITCH; // where the second tile lies in a stage
     static constexpr unsigned STATISTICS = 2 * SECOND;          // and what was saved of its queries
@@ -113,26 +113,25 @@ template <unsigned D, Rows SIDE> struct BackwardRows {
     __device__ __forceinline__ void
     step(unsigned strip, unsigned square, unsigned second_square, const float2* queries, int keys) {
         Sums dp[2][BLOCKS];
-        if (!Tiles::SECOND_HELD) multiply_shared_rows<D>(dp, second_square, square + Tiles::SECOND);
+        if (!Tiles::SECOND_HELD) multiply_shared_rows<D, Tiles::SECOND>(dp, second_square, square);
         Fragment p[BLOCKS], ds[BLOCKS];
-#pragma unroll
-        for (unsigned half = 0; half < 2; half++) {
-            unsigned column = half * MMA_COLUMNS, row_bytes = column * Tile<D>::PITCH;
+        for_known<0, 2>([&](auto known) {
+            constexpr unsigned HALF = known, COLUMN = HALF * MMA_COLUMNS, ROW = COLUMN * Tile<D>::PITCH;
             Sums scores[BLOCKS];
-            multiply_rows(scores, first, strip + row_bytes);
-            if (Tiles::SECOND_HELD) multiply_rows(dp[half], second, strip + row_bytes + Tiles::SECOND);
+            multiply_rows<ROW>(scores, first, strip);
+            if (Tiles::SECOND_HELD) multiply_rows<Tiles::SECOND + ROW>(dp[HALF], second, strip);
             // A query that does not exist is all zeros and adds nothing; a key that does not exist has a score of 0.
-            if (!KEYS && keys < int(column + MMA_COLUMNS)) mask_keys(scores, keys - int(column));
-            if (KEYS) score_gradients(scores, dp[half], queries + column, scale_log2);
-            else score_gradients(scores, dp[half], statistics, scale_log2);
+            if (!KEYS && keys < int(COLUMN + MMA_COLUMNS)) mask_keys(scores, keys - int(COLUMN));
+            if (KEYS) score_gradients(scores, dp[HALF], queries + COLUMN, scale_log2);
+            else score_gradients(scores, dp[HALF], statistics, scale_log2);
 #pragma unroll
             for (unsigned i = 0; i < BLOCKS; i++) {
-                set_columns(p[i], half, scores[i]);
-                set_columns(ds[i], half, dp[half][i]);
+                set_columns(p[i], HALF, scores[i]);
+                set_columns(ds[i], HALF, dp[HALF][i]);
             }
-        }
-        multiply_columns<D>(by_ds, ds, square);
-        if (KEYS) multiply_columns<D>(by_p, p, square + Tiles::SECOND);
+        });
+        multiply_columns<D, 0>(by_ds, ds, square);
+        if (KEYS) multiply_columns<D, Tiles::SECOND>(by_p, p, square);
     }
 
     __device__ __forceinline__ void write(Element* dqkv, unsigned first_row, unsigned char* shared, float scale,
@@ -158,9 +157,9 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
     unsigned first_row = blockIdx.x * Tiles::ROWS, warp_row = threadIdx.x / WARP * Tiles::BLOCKS * MMA_ROWS;
     auto queries = packed_head(qkv, 0, shape), keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
     auto gradients = plain_head(dout, shape);
+    const HeadRows<const Element> stream[] = {KEYS ? queries : keys, KEYS ? gradients : values};
     auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
-        fetch_tile<D, Tiles::STREAM, Tiles::THREADS>(shared + stage, KEYS ? queries : keys, first, shape);
-        fetch_tile<D, Tiles::STREAM, Tiles::THREADS>(shared + stage + Tiles::SECOND, KEYS ? gradients : values, first, shape);
+        fetch_tiles<D, Tiles::STREAM, Tiles::THREADS, Tiles::SECOND>(shared + stage, stream, first, shape);
         if (KEYS) fetch_statistics<Tiles::STREAM>(shared + stage + Tiles::STATISTICS, saved, first, shape);
         commit_copies();
     };

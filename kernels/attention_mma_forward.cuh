@@ -90,25 +90,26 @@ template <unsigned D> struct ForwardRows {
     Sums sums[Tile<D>::COLUMNS][BLOCKS] = {};
     float scale_log2;
 
-    // Takes in the keys and values whose lane addresses these are, of which the first `keys` exist.
-    __device__ __forceinline__ void step(unsigned key_strip, unsigned value_square, int keys) {
+    // Takes in keys, of which the first `keys` exist, and their values: the lane addresses are those of the keys.
+    __device__ __forceinline__ void step(unsigned strip, unsigned square, int keys) {
         Sums scores[KEYS][BLOCKS];
-#pragma unroll
-        for (unsigned j = 0; j < KEYS; j++)
-            multiply_rows(scores[j], queries, key_strip + j * MMA_COLUMNS * Tile<D>::PITCH);
+        for_known<0, KEYS>([&](auto known) {
+            constexpr unsigned J = known;
+            multiply_rows<J * MMA_COLUMNS * Tile<D>::PITCH>(scores[J], queries, strip);
+        });
         if (keys < int(Tiles::STEP)) {
 #pragma unroll
             for (unsigned j = 0; j < KEYS; j++) mask_keys(scores[j], keys - int(j * MMA_COLUMNS));
         }
         softmax.raise(scores, sums, scale_log2);
         softmax.exponentiate(scores, scale_log2);
-#pragma unroll
-        for (unsigned j = 0; j < KEYS; j += 2) {
+        for_known<0, KEYS / 2>([&](auto known) {
+            constexpr unsigned J = 2 * known;
             Fragment probabilities[BLOCKS];
 #pragma unroll
-            for (unsigned i = 0; i < 2 * BLOCKS; i++) set_columns(probabilities[i / 2], i % 2, scores[j + i % 2][i / 2]);
-            multiply_columns<D>(sums, probabilities, value_square + j * MMA_COLUMNS * Tile<D>::PITCH);
-        }
+            for (unsigned i = 0; i < 2 * BLOCKS; i++) set_columns(probabilities[i / 2], i % 2, scores[J + i % 2][i / 2]);
+            multiply_columns<D, Tiles::VALUES + J * MMA_COLUMNS * Tile<D>::PITCH>(sums, probabilities, square);
+        });
     }
 
     // Writes lse, and what out has to be multiplied with.
@@ -131,10 +132,9 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
     using Tiles = ForwardTiles<D>;
     extern __shared__ __align__(128) unsigned char shared[];
     unsigned first_row = blockIdx.x * Tiles::ROWS;
-    auto keys = packed_head(qkv, 1, shape), values = packed_head(qkv, 2, shape);
+    const HeadRows<const Element> stream[] = {packed_head(qkv, 1, shape), packed_head(qkv, 2, shape)};
     auto fetch = [&](unsigned stage, unsigned first) { // a stage is where it begins, in bytes
-        fetch_tile<D, Tiles::KEYS, Tiles::THREADS>(shared + stage, keys, first, shape);
-        fetch_tile<D, Tiles::KEYS, Tiles::THREADS>(shared + stage + Tiles::VALUES, values, first, shape);
+        fetch_tiles<D, Tiles::KEYS, Tiles::THREADS, Tiles::VALUES>(shared + stage, stream, first, shape);
         commit_copies();
     };
 
@@ -157,7 +157,7 @@ __device__ __forceinline__ void attention_forward(Element* out, float* lse, cons
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::KEYS; at += Tiles::STEP) {
             unsigned tile_row = stage + at * Tile<D>::PITCH;
-            rows.step(strip + tile_row, square + tile_row + Tiles::VALUES, int(shape.tokens) - int(first + at));
+            rows.step(strip + tile_row, square + tile_row, int(shape.tokens) - int(first + at));
         }
         __syncthreads(); // the next copies overwrite this stage
     }
