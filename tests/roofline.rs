@@ -8,6 +8,8 @@ mod measure;
 #[path = "../benches/roofline/project.rs"]
 #[allow(dead_code)] // the bench prints more
 mod project;
+#[path = "../benches/roofline/rare.rs"]
+mod rare;
 #[path = "../benches/roofline/table.rs"]
 #[allow(dead_code)]
 mod table;
@@ -17,7 +19,7 @@ mod watched;
 use std::process::Command;
 
 const TABLE: &str = include_str!("../docs/roofline.tsv");
-const QUICK: [&str; 2] = ["small", "demo"];
+const QUICK: [&str; 4] = ["small", "demo", "rare", "rare.f32"];
 
 #[test]
 fn kernels_are_no_worse_than_the_table() {

@@ -27,16 +27,19 @@ pub struct Case {
     others: &'static [&'static str],
     /// Enough that the same variants of the kernels run as for the whole batch.
     pub batch: usize,
+    /// Whether it is not a step of the preset, but the operations that no preset has.
+    pub rare: bool,
 }
 
 /// All of them.
-pub const CASES: [Case; 6] = [
+pub const CASES: [Case; 8] = [
     Case {
         preset: "seed",
         precision: Precision::Bf16,
         device: "a100",
         others: &["h100", "rtx4090"],
         batch: 2,
+        rare: false,
     },
     Case {
         preset: "base",
@@ -44,6 +47,7 @@ pub const CASES: [Case; 6] = [
         device: "a100",
         others: &["h100", "rtx4090"],
         batch: 8,
+        rare: false,
     },
     Case {
         preset: "large",
@@ -51,6 +55,7 @@ pub const CASES: [Case; 6] = [
         device: "a100",
         others: &["h100", "rtx4090"],
         batch: 2,
+        rare: false,
     },
     Case {
         preset: "small",
@@ -58,6 +63,7 @@ pub const CASES: [Case; 6] = [
         device: "a100",
         others: &["h100", "rtx4090"],
         batch: 16,
+        rare: false,
     },
     Case {
         preset: "demo",
@@ -65,16 +71,27 @@ pub const CASES: [Case; 6] = [
         device: "a100",
         others: &["h100", "rtx4090"],
         batch: 12,
+        rare: false,
     },
-    Case { preset: "small", precision: Precision::F32, device: "t4", others: &[], batch: 2 },
+    Case { preset: "small", precision: Precision::F32, device: "t4", others: &[], batch: 2, rare: false },
+    Case {
+        preset: "small",
+        precision: Precision::Bf16,
+        device: "a100",
+        others: &["h100", "rtx4090"],
+        batch: 16,
+        rare: true,
+    },
+    Case { preset: "small", precision: Precision::F32, device: "t4", others: &[], batch: 16, rare: true },
 ];
 
 impl Case {
     /// What it is called.
     pub fn name(&self) -> String {
+        let name = if self.rare { "rare" } else { self.preset };
         match self.precision {
-            Precision::Bf16 => self.preset.to_string(),
-            Precision::F32 => format!("{}.f32", self.preset),
+            Precision::Bf16 => name.to_string(),
+            Precision::F32 => format!("{name}.f32"),
         }
     }
 
@@ -99,7 +116,8 @@ pub fn run_as_child() -> Option<dit_engine::error::Result<()>> {
     let number: usize = std::env::var(CASE).ok()?.parse().ok()?;
     let ops = PathBuf::from(std::env::var_os(OPS)?);
     let case = &CASES[number];
-    Some(measure::run(&case.config(std::env::var_os(PLAN).is_some()), case.precision, &ops))
+    let config = case.config(std::env::var_os(PLAN).is_some());
+    Some(measure::run(&config, case.precision, case.rare, &ops))
 }
 
 /// The whole step of a case; `child` is a command that calls [`run_as_child`].

@@ -14,11 +14,13 @@
 //! - time and floor: the model's time, and that over the least time for the bytes or for the products (at the rate of
 //!   `mma.sync` in bf16, of f32 lanes in f32)
 //!
-//! In brackets: kernels that no training step runs. `~`: the reduced step runs another kernel, which was measured instead.
+//! In brackets: kernels that no training step runs; in the cases called `rare` those that no preset reaches, on small shapes.
+//! `~`: the reduced step runs another kernel, which was measured instead.
 
 mod cases;
 mod measure;
 mod project;
+mod rare;
 mod table;
 mod watched;
 
@@ -87,6 +89,10 @@ fn main() -> ExitCode {
 }
 
 fn show(case: &Case, step: &Step) {
+    if case.rare {
+        println!("\n{}: operations that no preset has\n", case.name());
+        return print!("{}", table::readable(step, &case.devices()));
+    }
     let config = case.config(true);
     println!(
         "\n{}: batch {}, {} blocks (counted: batch {}, 1 block)\n",

@@ -12,17 +12,23 @@ use dit_engine::error::Result;
 use dit_engine::train::optimizer::{State, adam_step};
 use dit_engine::train::step::{StepInput, forward_backward};
 
+use crate::rare;
 use crate::watched::Watched;
 
-/// Runs a step of `config` and writes the operations to a file, a line of JSON each; softcuda writes the launches.
-pub fn run(config: &Config, precision: Precision, ops: &Path) -> Result<()> {
+/// Runs a step of `config`, or the `rare` operations, and writes what ran to a file, a line of JSON each; softcuda writes the
+/// launches.
+pub fn run(config: &Config, precision: Precision, rare: bool, ops: &Path) -> Result<()> {
     let executable = std::env::current_exe().expect("a bench has a path");
     let folder = executable.parent().expect("a bench lies in a folder");
     driver::load_software_driver(&folder.join("libsoftcuda.so"))?;
     let device = Cuda::open(Options { precision: Some(precision), graphs: false, ..Options::default() })?;
     let watched = Watched::new(device, config.train.batch);
-    step(&watched, config)?;
-    others(&watched, config)?;
+    if rare {
+        rare::run(&watched)?;
+    } else {
+        step(&watched, config)?;
+        others(&watched, config)?;
+    }
     watched.check()?;
     let lines: String = watched
         .into_ops()

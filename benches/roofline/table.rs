@@ -76,7 +76,9 @@ pub fn lines(case: &str, step: &Step) -> String {
         )
     };
     let kernels = step.rows.iter().map(|(kernel, row)| (kernel.as_str(), row));
-    kernels.chain([(WHOLE_STEP, &step.whole())]).map(line).collect()
+    let whole = step.whole();
+    let whole = (whole.launches > 0).then_some((WHOLE_STEP, &whole));
+    kernels.chain(whole).map(line).collect()
 }
 
 /// The whole table.

@@ -115,6 +115,10 @@ fn attention_products(dims: AttentionDims) -> usize {
     dims.batch * dims.heads * dims.tokens * dims.tokens * dims.head_dim
 }
 
+fn patch(dims: PatchDims) -> String {
+    format!("{}x{}", dims.patch_height, dims.patch_width)
+}
+
 fn patch_flops(dims: PatchDims) -> usize {
     2 * dims.batch * dims.tokens() * dims.patch_len() * dims.dim
 }
@@ -190,7 +194,10 @@ impl Backend for Watched {
     }
 
     fn find_non_finite(&self, x: Ref<'_>) -> Option<usize> {
-        self.inner.find_non_finite(x)
+        let op = self.op("find_non_finite", x.element, String::new(), x.bytes(), 0);
+        let found = self.inner.find_non_finite(x);
+        self.done(op);
+        found
     }
 
     fn copy(&self, to: Mut<'_>, from: Ref<'_>) {
@@ -202,7 +209,8 @@ impl Backend for Watched {
 
     fn fill(&self, to: Mut<'_>, value: f32) {
         let minimum = to.bytes() + copy_bytes(&to);
-        let op = self.op("fill", to.element, String::new(), minimum, 0);
+        let what = if value == 0.0 { "zeros" } else { "" };
+        let op = self.op("fill", to.element, what.to_string(), minimum, 0);
         self.inner.fill(to, value);
         self.done(op);
     }
@@ -485,7 +493,7 @@ impl Backend for Watched {
     ) {
         let minimum =
             tokens.bytes() + image.bytes() + bias.bytes() + as_product_reads(weight, tokens.element);
-        let op = self.op("patch_embed_forward", tokens.element, String::new(), minimum, patch_flops(dims));
+        let op = self.op("patch_embed_forward", tokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_embed_forward(tokens, image, weight, bias, dims);
         self.done(op);
     }
@@ -505,8 +513,7 @@ impl Backend for Watched {
             + as_product_reads(weight, tokens.element)
             + rows.position.as_ref().map_or(0, |x| x.bytes())
             + rows.sample.as_ref().map_or(0, |x| x.bytes());
-        let op =
-            self.op("patch_embed_rows_forward", tokens.element, String::new(), minimum, patch_flops(dims));
+        let op = self.op("patch_embed_rows_forward", tokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_embed_rows_forward(tokens, image, weight, bias, rows, dims);
         self.done(op);
     }
@@ -520,13 +527,8 @@ impl Backend for Watched {
         dims: PatchDims,
     ) {
         let minimum = 2 * dweight.bytes() + 2 * dbias.bytes() + dtokens.bytes() + image.bytes();
-        let op = self.op(
-            "patch_embed_backward_weight",
-            dtokens.element,
-            String::new(),
-            minimum,
-            patch_flops(dims),
-        );
+        let op =
+            self.op("patch_embed_backward_weight", dtokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_embed_backward_weight(dweight, dbias, dtokens, image, dims);
         self.done(op);
     }
@@ -541,7 +543,7 @@ impl Backend for Watched {
     ) {
         let minimum = written(&dimage, write) + dtokens.bytes() + as_product_reads(weight, dtokens.element);
         let op =
-            self.op("patch_embed_backward_input", dtokens.element, String::new(), minimum, patch_flops(dims));
+            self.op("patch_embed_backward_input", dtokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_embed_backward_input(dimage, write, dtokens, weight, dims);
         self.done(op);
     }
@@ -556,7 +558,7 @@ impl Backend for Watched {
     ) {
         let minimum =
             image.bytes() + tokens.bytes() + bias.bytes() + as_product_reads(weight, tokens.element);
-        let op = self.op("patch_deembed_forward", tokens.element, String::new(), minimum, patch_flops(dims));
+        let op = self.op("patch_deembed_forward", tokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_deembed_forward(image, tokens, weight, bias, dims);
         self.done(op);
     }
@@ -570,13 +572,8 @@ impl Backend for Watched {
         dims: PatchDims,
     ) {
         let minimum = 2 * dweight.bytes() + 2 * dbias.bytes() + dimage.bytes() + tokens.bytes();
-        let op = self.op(
-            "patch_deembed_backward_weight",
-            tokens.element,
-            String::new(),
-            minimum,
-            patch_flops(dims),
-        );
+        let op =
+            self.op("patch_deembed_backward_weight", tokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_deembed_backward_weight(dweight, dbias, dimage, tokens, dims);
         self.done(op);
     }
@@ -590,13 +587,8 @@ impl Backend for Watched {
         dims: PatchDims,
     ) {
         let minimum = written(&dtokens, write) + dimage.bytes() + as_product_reads(weight, dtokens.element);
-        let op = self.op(
-            "patch_deembed_backward_input",
-            dtokens.element,
-            String::new(),
-            minimum,
-            patch_flops(dims),
-        );
+        let op =
+            self.op("patch_deembed_backward_input", dtokens.element, patch(dims), minimum, patch_flops(dims));
         self.inner.patch_deembed_backward_input(dtokens, write, dimage, weight, dims);
         self.done(op);
     }
