@@ -12,8 +12,7 @@
 // Parallelism: a row stays in the registers of one warp (dim <= 768) or of one block; the variance is that of the differences
 // from the mean, which are at hand. Kernels are named after the largest dim that they take. A block has `block_rows` rows of
 // one group; it reads their scale and shift once, into shared memory, and moves their statistics together. Backward, it sums
-// dscale and dshift in registers, then over its warps, then over the group's blocks (sum_over_blocks). The sums lie in the
-// order of the registers, not of the columns, so that neither shared memory nor partial sums are strided.
+// dscale and dshift in registers, then over its warps, then over the group's blocks (sum_over_blocks).
 
 #include "common.cuh"
 
@@ -40,11 +39,10 @@ template <unsigned N_, unsigned COUNT, unsigned WARPS, unsigned BLOCK_WARPS> str
     // Which of the block's rows this thread works on.
     static __device__ __forceinline__ unsigned row() { return threadIdx.x / ROW_THREADS; }
 
-    // The column of element n of thread `thread` of a row.
-    static __device__ __forceinline__ unsigned column(unsigned n, unsigned thread) {
-        return (n / COUNT * ROW_THREADS + thread) * COUNT + n % COUNT;
+    // The column of this thread's element n of a row.
+    static __device__ __forceinline__ unsigned column(unsigned n) {
+        return (n / COUNT * ROW_THREADS + threadIdx.x % ROW_THREADS) * COUNT + n % COUNT;
     }
-    static __device__ __forceinline__ unsigned column(unsigned n) { return column(n, threadIdx.x % ROW_THREADS); }
 
     // This thread's elements of a row; 0 beyond its end.
     static __device__ __forceinline__ void load(Stored& to, const Element* row, unsigned dim) {
@@ -64,6 +62,17 @@ template <unsigned N_, unsigned COUNT, unsigned WARPS, unsigned BLOCK_WARPS> str
         }
     }
 
+    // f(n, vector[column n]) for this thread's elements of a vector in shared memory.
+    template <class F> static __device__ __forceinline__ void each(const float (&vector)[SLOTS], F f) {
+#pragma unroll
+        for (unsigned n = 0; n < N; n += COUNT) {
+            float some[COUNT];
+            load_some<COUNT>(some, &vector[column(n)]);
+#pragma unroll
+            for (unsigned i = 0; i < COUNT; i++) f(n + i, some[i]);
+        }
+    }
+
     // Lays the group's vector plus `more` into shared memory, 0 beyond its end; a barrier has to follow.
     static __device__ __forceinline__ void share(float (&to)[SLOTS], const float* vector, float more, unsigned dim) {
         for (unsigned first = threadIdx.x * COUNT; first < SLOTS; first += THREADS * COUNT) {
@@ -75,6 +84,12 @@ template <unsigned N_, unsigned COUNT, unsigned WARPS, unsigned BLOCK_WARPS> str
             }
             store_some<COUNT>(to + first, values);
         }
+    }
+
+    // Lays this thread's elements of a row into shared memory; a barrier has to follow.
+    static __device__ __forceinline__ void share_row(float (&to)[SLOTS], const float (&from)[N]) {
+#pragma unroll
+        for (unsigned n = 0; n < N; n += COUNT) store_some<COUNT>(&to[column(n)], &from[n]);
     }
 
     // The sum over the threads of a row, in all of them.
@@ -133,9 +148,9 @@ __device__ __forceinline__ void forward(Element* y, float* stats, const Element*
         for (unsigned n = 0; n < L::N; n++) values[n] = L::value(stored, n);
         float2 of_row = statistics<L>(values, eps, dim);
 #pragma unroll
-        for (unsigned n = 0; n < L::N; n++) {
-            values[n] = fmaf((values[n] - of_row.x) * of_row.y, scales[L::column(n)], shifts[L::column(n)]);
-        }
+        for (unsigned n = 0; n < L::N; n++) values[n] = (values[n] - of_row.x) * of_row.y;
+        L::each(scales, [&](unsigned n, float scale) { values[n] *= scale; });
+        L::each(shifts, [&](unsigned n, float shift) { values[n] += shift; });
         L::store(y + row, values, dim);
         if (threadIdx.x % L::ROW_THREADS == 0) {
             found[2 * r] = of_row.x;
@@ -159,41 +174,35 @@ __device__ __forceinline__ void backward_row(Element* dx, bool add, float (&sum_
     L::load(xs, x, dim);
     if (add) L::load(before, dx, dim); // now, so that its latency is not one more
     // Not fused with what is subtracted below: what cancels exactly on paper (a row of one element) does so here.
-    auto g = [&](unsigned n) { return __fmul_rn(L::value(dys, n), scales[L::column(n)]); };
+    auto g = [&](unsigned n, float scale) { return __fmul_rn(L::value(dys, n), scale); };
     auto xhat = [&](unsigned n) { return (L::value(xs, n) - of_row.x) * of_row.y; };
     float sum = 0.0f, sum_xhat = 0.0f;
-#pragma unroll
-    for (unsigned n = 0; n < L::N; n++) {
+    L::each(scales, [&](unsigned n, float scale) {
         sum_scale[n] = fmaf(L::value(dys, n), xhat(n), sum_scale[n]);
         sum_shift[n] += L::value(dys, n);
-        sum += g(n);
-        sum_xhat = fmaf(g(n), xhat(n), sum_xhat);
-    }
+        sum += g(n, scale);
+        sum_xhat = fmaf(g(n, scale), xhat(n), sum_xhat);
+    });
     float mean = L::sum(sum) / float(dim), mean_xhat = L::sum(sum_xhat) / float(dim);
     float result[L::N];
-#pragma unroll
-    for (unsigned n = 0; n < L::N; n++) result[n] = L::value(before, n) + of_row.y * (g(n) - mean - xhat(n) * mean_xhat);
+    L::each(scales, [&](unsigned n, float scale) {
+        result[n] = L::value(before, n) + of_row.y * (g(n, scale) - mean - xhat(n) * mean_xhat);
+    });
     L::store(dx, result, dim);
 }
 
-// put(first + slot, sum over this block's rows) for all slots of each thread's `sums`
+// put(first + column, the sum of `sums` over this block's rows)
 template <class L, class Put>
-__device__ __forceinline__ void sum_over_rows(const float (&sums)[L::N], unsigned first, const Put& put) {
-    if constexpr (L::ROWS_AT_ONCE == 1) {
+__device__ __forceinline__ void sum_over_rows(const float (&sums)[L::N], unsigned first, unsigned dim, const Put& put) {
+    __shared__ alignas(16) float of_rows[L::ROWS_AT_ONCE][L::SLOTS];
+    __syncthreads(); // an earlier call may still be read
+    L::share_row(of_rows[L::row()], sums);
+    __syncthreads();
+    for (unsigned column = threadIdx.x; column < dim; column += L::THREADS) {
+        float sum = 0.0f;
 #pragma unroll
-        for (unsigned n = 0; n < L::N; n++) put(first + n * L::ROW_THREADS + threadIdx.x, sums[n]);
-    } else {
-        __shared__ float of_rows[L::ROWS_AT_ONCE][L::SLOTS];
-        __syncthreads(); // an earlier call may still be read
-#pragma unroll
-        for (unsigned n = 0; n < L::N; n++) of_rows[L::row()][n * L::ROW_THREADS + threadIdx.x % L::ROW_THREADS] = sums[n];
-        __syncthreads();
-        for (unsigned slot = threadIdx.x; slot < L::SLOTS; slot += L::THREADS) {
-            float sum = 0.0f;
-#pragma unroll
-            for (unsigned row = 0; row < L::ROWS_AT_ONCE; row++) sum += of_rows[row][slot];
-            put(first + slot, sum);
-        }
+        for (unsigned row = 0; row < L::ROWS_AT_ONCE; row++) sum += of_rows[row][column];
+        put(first + column, sum);
     }
 }
 
@@ -217,14 +226,9 @@ __device__ __forceinline__ void backward(Element* dx, unsigned add, float* dscal
 
     dscale += size_t(place.group) * stride;
     dshift += size_t(place.group) * stride;
-    auto add_to_gradient = [=](unsigned slot, float sum) {
-        unsigned n = slot % L::SLOTS / L::ROW_THREADS, thread = slot % L::ROW_THREADS;
-        unsigned column = L::column(n, thread);
-        if (column < dim) (slot < L::SLOTS ? dscale : dshift)[column] += sum;
-    };
-    constexpr unsigned WIDTH = 2 * L::SLOTS;
+    auto add_to_gradient = [=](unsigned slot, float sum) { (slot < dim ? dscale : dshift - dim)[slot] += sum; };
     bool alone = blocks == 1; // then there is nothing to add up
-    float* partial = partial_row(partials, place.group, blocks, place.block, WIDTH);
+    float* partial = partial_row(partials, place.group, blocks, place.block, 2 * dim);
     auto put = [=](unsigned slot, float sum) {
         if (alone) {
             add_to_gradient(slot, sum);
@@ -232,10 +236,10 @@ __device__ __forceinline__ void backward(Element* dx, unsigned add, float* dscal
             partial[slot] = sum;
         }
     };
-    sum_over_rows<L>(sum_scale, 0, put);
-    sum_over_rows<L>(sum_shift, L::SLOTS, put);
+    sum_over_rows<L>(sum_scale, 0, dim, put);
+    sum_over_rows<L>(sum_shift, dim, dim, put);
     if (alone) return;
-    sum_over_blocks<L::THREADS>(partials, counters, place.group, blocks, place.block, WIDTH, add_to_gradient);
+    sum_over_blocks<L::THREADS>(partials, counters, place.group, blocks, place.block, 2 * dim, add_to_gradient);
 }
 
 // ---- the kernels ----------------------------------------------------------------------------------------------------------
@@ -245,7 +249,6 @@ __device__ __forceinline__ void backward(Element* dx, unsigned add, float* dscal
 #define NORM_KERNELS(size, forward_blocks, backward_blocks, ...)                                                               \
     using Layout_##size = Layout<__VA_ARGS__>;                                                                                 \
     HOST_CONSTANT(norm_##size##_rows_at_once, Layout_##size::ROWS_AT_ONCE);                                                    \
-    HOST_CONSTANT(norm_backward_##size##_width, 2 * Layout_##size::SLOTS);                                                     \
     extern "C" __global__ void __launch_bounds__(Layout_##size::THREADS, forward_blocks)                                       \
         norm_forward_##size(Element* y, float* stats, const Element* x, const float* scale, const float* shift,                \
                             unsigned stride, float one, float eps, unsigned rows, unsigned dim, unsigned blocks,               \
@@ -265,7 +268,7 @@ constexpr unsigned PACK = 4;
 NORM_KERNELS(256, 4, 4, 8, PACK, 1, 8)
 NORM_KERNELS(384, 4, 2, 12, PACK, 1, 8)
 NORM_KERNELS(512, 7, 4, 16, PACK, 1, 4)
-NORM_KERNELS(768, 5, 3, 24, PACK, 1, 4)
+NORM_KERNELS(768, 5, sizeof(Element) == 2 ? 4 : 3, 24, PACK, 1, 4)
 NORM_KERNELS(1024, 8, 7, 8, PACK, 4, 4)
 NORM_KERNELS(2048, 4, 3, 8, PACK, 8, 8)
 NORM_KERNELS(4096, 4, 2, 16, PACK, 8, 8)

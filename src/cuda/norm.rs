@@ -109,9 +109,8 @@ fn backward(
     let size = all.size(cuda, &[dx, dy, x, scale]);
     let kernel = format!("norm_backward_{size}");
     let [blocks, block_rows] = all.blocks(cuda, x.element, &size, BACKWARD_ROWS);
-    let width = cuda.constant(x.element, &format!("{kernel}_width"));
     let set = cuda.constant(x.element, "norm_set");
-    let Some(sums) = SumsOverBlocks::new(cuda, all.groups, blocks, width, set) else { return };
+    let Some(sums) = SumsOverBlocks::new(cuda, all.groups, blocks, 2 * all.dim, set) else { return };
     let arguments = [
         dx.into(),
         write.into(),
