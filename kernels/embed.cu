@@ -7,39 +7,30 @@
 //
 // Layout: t [batch], out [batch, 2 half]; table [.., dim], out and dout [count, dim]. Nothing is saved.
 //
-// Parallelism: a thread an element, of the step embedding FREQUENCIES; backward, a block has the table row of the first r that names it, and adds all the others.
+// Parallelism: a thread an element; backward, a block has the table row of the first r that names it, and adds all the others.
 
 #include "common.cuh"
 
 constexpr unsigned THREADS = 256;
-// Frequencies of a thread of the step embedding, and of a warp: of one step, which the warp reads once.
-constexpr unsigned FREQUENCIES = 4;
-constexpr unsigned SPAN = FREQUENCIES * WARP;
-HOST_CONSTANT(embed_step_span, SPAN);
-HOST_CONSTANT(embed_step_warps, THREADS / WARP);
-// Backward, of which there is a block an index.
+// Where a block has elements of one row.
 constexpr unsigned ROW_THREADS = 128;
 
 // The angle reaches 1000 and more, where an f32 has four decimals left: it is computed in f64, as half turns, and only what is
 // left of them after whole turns is rounded. sinpi and cospi need no table for large arguments.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    embed_step(float* out, const float* t, unsigned batch, unsigned half, float max_period) {
-    unsigned spans = (half + SPAN - 1) / SPAN;
-    unsigned span = (blockIdx.x * THREADS + threadIdx.x) / WARP, b = span / spans;
-    if (b >= batch) return;
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    embed_step(float* out, const float* t, unsigned half, float max_period) {
+    __shared__ float step; // read once
+    unsigned blocks = (half + ROW_THREADS - 1) / ROW_THREADS;
+    size_t b = blockIdx.x / blocks, i = blockIdx.x % blocks * ROW_THREADS + threadIdx.x;
+    if (threadIdx.x == 0) step = t[b];
+    __syncthreads();
+    if (i >= half) return;
     constexpr double HALF_TURNS = 0.31830988618379067; // 1 / pi
-    double half_turns_of_1 = double(t[b]) * HALF_TURNS;
-    float* row = out + size_t(b) * 2 * half;
-#pragma unroll
-    for (unsigned n = 0; n < FREQUENCIES; n++) {
-        unsigned i = span % spans * SPAN + n * WARP + threadIdx.x % WARP;
-        if (i >= half) break;
-        double frequency = exp2(-log2(double(max_period)) * double(i) / double(half));
-        double half_turns = half_turns_of_1 * frequency;
-        float rest = float(half_turns - 2.0 * rint(0.5 * half_turns));
-        row[i] = sinpif(rest);
-        row[half + i] = cospif(rest);
-    }
+    double frequency = exp2(-log2(double(max_period)) * double(i) / double(half));
+    double half_turns = double(step) * frequency * HALF_TURNS;
+    float rest = float(half_turns - 2.0 * rint(0.5 * half_turns));
+    out[b * 2 * half + i] = sinpif(rest);
+    out[b * 2 * half + half + i] = cospif(rest);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -8,9 +8,8 @@ use super::{Arg, Cuda};
 /// See `Backend::step_embedding`.
 pub fn step_embedding(cuda: &Cuda, out: Mut<'_>, t: Ref<'_>, half: usize, max_period: f32) {
     let kernel = "embed_step";
-    let [span, warps] = ["embed_step_span", "embed_step_warps"].map(|name| cuda.constant(out.element, name));
-    let blocks = (t.len * half.div_ceil(span)).div_ceil(warps);
-    let arguments = [Arg::from(&out), t.into(), cuda.word(t.len), cuda.word(half), Arg::Real(max_period)];
+    let blocks = t.len * half.div_ceil(cuda.block(out.element, kernel));
+    let arguments = [Arg::from(&out), t.into(), cuda.word(half), Arg::Real(max_period)];
     cuda.launch(out.element, kernel, [blocks, 1, 1], &arguments);
 }
 
