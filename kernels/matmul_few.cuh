@@ -222,12 +222,12 @@ __device__ __forceinline__ void backward_weight(float* dw, float* dbias, const f
     unsigned lane_row = threadIdx.x / WARP * LANE_ROWS, lane_column = threadIdx.x % WARP * PACK;
     share(dhs, dh, first_row, rows, columns);
     share(xs, x, first_column, rows, inner);
-    Pack<float> sums[LANE_ROWS];
+    float sums[LANE_ROWS][PACK] = {};
     auto at = [&](unsigned i) { return dw + size_t(first_row + lane_row + i) * inner + first_column + lane_column; };
     bool inside = first_column + lane_column < inner;
 #pragma unroll
     for (unsigned i = 0; i < LANE_ROWS; i++) {
-        sums[i] = inside && first_row + lane_row + i < columns ? load_pack(at(i)) : ZEROS;
+        if (inside && first_row + lane_row + i < columns) load_some<PACK>(sums[i], at(i));
     }
     __syncthreads();
 #pragma unroll 4
@@ -236,14 +236,12 @@ __device__ __forceinline__ void backward_weight(float* dw, float* dbias, const f
 #pragma unroll
         for (unsigned i = 0; i < LANE_ROWS; i++) {
 #pragma unroll
-            for (unsigned j = 0; j < PACK; j++) {
-                sums[i].element[j] = fmaf(of_dh.element[i], of_x.element[j], sums[i].element[j]);
-            }
+            for (unsigned j = 0; j < PACK; j++) sums[i][j] = fmaf(of_dh.element[i], of_x.element[j], sums[i][j]);
         }
     }
 #pragma unroll
     for (unsigned i = 0; i < LANE_ROWS; i++) {
-        if (inside && first_row + lane_row + i < columns) store_pack(at(i), sums[i]);
+        if (inside && first_row + lane_row + i < columns) store_some<PACK>(at(i), sums[i]);
     }
     unsigned column = first_row + threadIdx.x; // of dh
     if (dbias && first_column == 0 && threadIdx.x < DW_ROWS && column < columns) {
