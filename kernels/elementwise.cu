@@ -6,9 +6,10 @@
 // is one group whose rows are the samples, all their tokens side by side; a step embedding or a gate is a group a sample, whose
 // rows are the tokens.
 //
-// Parallelism: a thread has one pack of 16 bytes of each array, or one pack's columns of some rows of a group, whose vector it
+// Parallelism: a thread has one pack of 16 bytes of each array, or a few columns of some rows of a group, whose vector a block
 // reads once. Where an address is not a multiple of 16, or at the end, it goes element by element. Sums over rows are made in
-// registers, then over the rows of a block, then over the blocks of a group (sum_over_blocks).
+// registers, then over the rows of a block, then over the blocks of a group (sum_over_blocks). `_few` is for groups of few
+// rows, of which a thread has all.
 
 #include "common.cuh"
 
@@ -90,97 +91,157 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // ---- vectors that are shared by the rows of a group ------------------------------------------------------------------------
 
-// Columns of a tile, in packs; the other threads of the block take other rows of it.
-constexpr unsigned TILE_PACKS = 16;
-constexpr unsigned TILE = TILE_PACKS * Pack<Element>::COUNT;
-constexpr unsigned ROWS_AT_ONCE = THREADS / TILE_PACKS;
-// Rows of a tile.
+// Rows of a tile of the plain kernels, and columns; a block has ROWS_AT_ONCE of them, in packs of PACK columns.
+constexpr unsigned PACK = 4; // an f32 vector's 16 bytes
+constexpr unsigned ROWS_AT_ONCE = 16;
 constexpr unsigned TILE_ROWS = 8 * ROWS_AT_ONCE;
+constexpr unsigned TILE = THREADS / ROWS_AT_ONCE * PACK;
+// Most rows, and columns of a tile, of the kernels for few rows.
+constexpr unsigned FEW_ROWS = 32;
+constexpr unsigned FEW_THREADS = 64;
+constexpr unsigned FEW_TILE = FEW_THREADS * PACK;
 HOST_CONSTANT(elementwise_tile_columns, TILE);
 HOST_CONSTANT(elementwise_tile_rows, TILE_ROWS);
+HOST_CONSTANT(elementwise_few_columns, FEW_TILE);
+HOST_CONSTANT(elementwise_few_rows, FEW_ROWS);
 HOST_CONSTANT(elementwise_set, SUM_SET);
 
-// A block's part of an array [groups, rows, columns]: TILE columns of TILE_ROWS rows of a group; a thread has a pack's columns.
-struct Tile {
-    static constexpr unsigned COUNT = Pack<Element>::COUNT;
+// A block's part of an array [groups, rows, columns]: COLUMNS columns of ROWS rows of a group, AT_ONCE of them at a time; a
+// thread has a pack's columns.
+template <unsigned COLUMNS, unsigned ROWS, unsigned AT_ONCE> struct Tile {
+    static constexpr unsigned PACKS = COLUMNS / PACK;
     unsigned rows, columns, chunks, group, chunk, tiles, tile;
     bool packed;
 
     __device__ __forceinline__ Tile(unsigned rows, unsigned columns, bool aligned) : rows(rows), columns(columns) {
-        chunks = (rows + TILE_ROWS - 1) / TILE_ROWS;
-        tiles = (columns + TILE - 1) / TILE;
+        chunks = (rows + ROWS - 1) / ROWS;
+        tiles = (columns + COLUMNS - 1) / COLUMNS;
         tile = blockIdx.x % tiles;
         chunk = blockIdx.x / tiles % chunks;
         group = blockIdx.x / tiles / chunks;
-        packed = aligned && columns % COUNT == 0;
+        packed = aligned && columns % PACK == 0;
     }
 
     // This thread's first column.
-    __device__ __forceinline__ unsigned column() const { return tile * TILE + threadIdx.x % TILE_PACKS * COUNT; }
+    __device__ __forceinline__ unsigned column() const { return tile * COLUMNS + threadIdx.x % PACKS * PACK; }
 
-    // COUNT neighbours, the first of which is in this thread's first column; 0 behind the last column.
-    template <class T> __device__ __forceinline__ void load_columns(float (&to)[COUNT], const T* from) const {
+    // PACK neighbours, the first of which is in this thread's first column; 0 behind the last column.
+    template <class T> __device__ __forceinline__ void load_columns(float (&to)[PACK], const T* from) const {
         if (packed && column() < columns) {
-            load_some<COUNT>(to, from);
+            load_some<PACK>(to, from);
         } else {
 #pragma unroll
-            for (unsigned i = 0; i < COUNT; i++) to[i] = column() + i < columns ? load(&from[i]) : 0.0f;
+            for (unsigned i = 0; i < PACK; i++) to[i] = column() + i < columns ? load(&from[i]) : 0.0f;
         }
     }
 
-    __device__ __forceinline__ void store_columns(Element* to, const float (&from)[COUNT]) const {
+    template <class T> __device__ __forceinline__ void store_columns(T* to, const float (&from)[PACK]) const {
         if (packed && column() < columns) {
-            store_some<COUNT>(to, from);
+            store_some<PACK>(to, from);
         } else {
 #pragma unroll
-            for (unsigned i = 0; i < COUNT; i++) {
+            for (unsigned i = 0; i < PACK; i++) {
                 if (column() + i < columns) store(&to[i], from[i]);
             }
         }
     }
 
+    // This thread's columns of the group's vector, which the block reads once. All threads call it.
+    __device__ __forceinline__ void load_vector(float (&to)[PACK], const float* vector) const {
+        if constexpr (AT_ONCE == 1) {
+            load_columns(to, vector + column());
+        } else {
+            __shared__ alignas(PACK * sizeof(float)) float shared[COLUMNS];
+            float* place = &shared[threadIdx.x % PACKS * PACK];
+            if (threadIdx.x < PACKS) {
+                load_columns(to, vector + column());
+                store_some<PACK>(place, to);
+            }
+            __syncthreads();
+            load_some<PACK>(to, place);
+        }
+    }
+
     // body(index of the first element) for each of this thread's rows.
     template <class Body> __device__ __forceinline__ void each_row(Body body) const {
-        unsigned end = min(rows, (chunk + 1) * TILE_ROWS);
-        for (unsigned row = chunk * TILE_ROWS + threadIdx.x / TILE_PACKS; row < end; row += ROWS_AT_ONCE) {
+        unsigned end = min(rows, (chunk + 1) * ROWS);
+        for (unsigned row = chunk * ROWS + threadIdx.x / PACKS; row < end; row += AT_ONCE) {
             body((size_t(group) * rows + row) * columns + column());
         }
     }
 
-    // to[column] += the sum over all rows of the group of what its threads found.
-    __device__ __forceinline__ void add_sums(float* to, const float (&sums)[COUNT], float* partials, unsigned* counters) const {
-        // Slots are in the order of registers; half a warp is one row, and the other half finds the other half of the banks.
-        __shared__ float of_rows[ROWS_AT_ONCE][TILE + TILE_PACKS];
-        unsigned lane = threadIdx.x % TILE_PACKS, of_all = group * tiles + tile;
+    // to[column] += what its only thread found.
+    __device__ __forceinline__ void add_own_sums(float* to, float (&sums)[PACK]) const {
+        static_assert(AT_ONCE == 1, "a thread has all rows");
+        float before[PACK];
+        load_columns(before, to + column());
 #pragma unroll
-        for (unsigned i = 0; i < COUNT; i++) of_rows[threadIdx.x / TILE_PACKS][i * TILE_PACKS + lane] = sums[i];
+        for (unsigned i = 0; i < PACK; i++) sums[i] += before[i];
+        store_columns(to + column(), sums);
+    }
+
+    // to[column] += the sum over all rows of the group of what its threads found.
+    __device__ __forceinline__ void add_sums(float* to, const float (&sums)[PACK], float* partials, unsigned* counters) const {
+        __shared__ alignas(PACK * sizeof(float)) float of_rows[AT_ONCE][COLUMNS];
+        store_some<PACK>(&of_rows[threadIdx.x / PACKS][threadIdx.x % PACKS * PACK], sums);
         __syncthreads();
-        float* partial = partial_row(partials, of_all, chunks, chunk, TILE);
-        for (unsigned slot = threadIdx.x; slot < TILE; slot += THREADS) {
+        auto add = [&](unsigned slot, float sum) {
+            unsigned column = tile * COLUMNS + slot;
+            if (column < columns) to[column] += sum;
+        };
+        unsigned of_all = group * tiles + tile;
+        float* partial = partial_row(partials, of_all, chunks, chunk, COLUMNS);
+        for (unsigned slot = threadIdx.x; slot < COLUMNS; slot += PACKS * AT_ONCE) {
             float sum = 0.0f;
 #pragma unroll
-            for (unsigned row = 0; row < ROWS_AT_ONCE; row++) sum += of_rows[row][slot];
-            partial[slot] = sum;
+            for (unsigned row = 0; row < AT_ONCE; row++) sum += of_rows[row][slot];
+            if (chunks == 1) {
+                add(slot, sum);
+            } else {
+                partial[slot] = sum;
+            }
         }
-        sum_over_blocks<THREADS>(partials, counters, of_all, chunks, chunk, TILE, [&](unsigned slot, float sum) {
-            unsigned column = tile * TILE + slot % TILE_PACKS * COUNT + slot / TILE_PACKS;
-            if (column < columns) to[column] += sum;
-        });
+        if (chunks == 1) return;
+        sum_over_blocks<PACKS * AT_ONCE>(partials, counters, of_all, chunks, chunk, COLUMNS, add);
     }
 };
 
+using Plain = Tile<TILE, TILE_ROWS, ROWS_AT_ONCE>;
+using Few = Tile<FEW_TILE, FEW_ROWS, 1>;
+
 // y = x + vector
-extern "C" __global__ void __launch_bounds__(THREADS)
-    elementwise_add_rows_forward(Element* y, const Element* x, const float* vectors, unsigned rows, unsigned columns) {
-    Tile tile(rows, columns, aligned(y, x, vectors));
-    float vector[Tile::COUNT];
-    tile.load_columns(vector, vectors + size_t(tile.group) * columns + tile.column());
+template <class Part>
+__device__ __forceinline__ void add_rows(Element* y, const Element* x, const float* vectors, unsigned rows, unsigned columns) {
+    Part tile(rows, columns, aligned(y, x, vectors));
+    float vector[PACK];
+    tile.load_vector(vector, vectors + size_t(tile.group) * columns);
     tile.each_row([&](size_t first) {
-        float values[Tile::COUNT];
+        float values[PACK];
         tile.load_columns(values, x + first);
 #pragma unroll
-        for (unsigned i = 0; i < Tile::COUNT; i++) values[i] += vector[i];
+        for (unsigned i = 0; i < PACK; i++) values[i] += vector[i];
         tile.store_columns(y + first, values);
+    });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    elementwise_add_rows_forward(Element* y, const Element* x, const float* vectors, unsigned rows, unsigned columns) {
+    add_rows<Plain>(y, x, vectors, rows, columns);
+}
+
+extern "C" __global__ void __launch_bounds__(FEW_THREADS)
+    elementwise_add_rows_forward_few(Element* y, const Element* x, const float* vectors, unsigned rows, unsigned columns) {
+    add_rows<Few>(y, x, vectors, rows, columns);
+}
+
+// The sum of dy over this thread's rows.
+template <class Part>
+__device__ __forceinline__ void sum_of_rows(float (&sums)[PACK], const Part& tile, const Element* dy) {
+    tile.each_row([&](size_t first) {
+        float values[PACK];
+        tile.load_columns(values, dy + first);
+#pragma unroll
+        for (unsigned i = 0; i < PACK; i++) sums[i] += values[i];
     });
 }
 
@@ -188,30 +249,33 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 extern "C" __global__ void __launch_bounds__(THREADS)
     elementwise_add_rows_backward(float* dvectors, const Element* dy, unsigned rows, unsigned columns, float* partials,
                                   unsigned* counters) {
-    Tile tile(rows, columns, aligned(dy));
-    float sums[Tile::COUNT] = {};
-    tile.each_row([&](size_t first) {
-        float values[Tile::COUNT];
-        tile.load_columns(values, dy + first);
-#pragma unroll
-        for (unsigned i = 0; i < Tile::COUNT; i++) sums[i] += values[i];
-    });
+    Plain tile(rows, columns, aligned(dy));
+    float sums[PACK] = {};
+    sum_of_rows(sums, tile, dy);
     tile.add_sums(dvectors + size_t(tile.group) * columns, sums, partials, counters);
+}
+
+extern "C" __global__ void __launch_bounds__(FEW_THREADS)
+    elementwise_add_rows_backward_few(float* dvectors, const Element* dy, unsigned rows, unsigned columns) {
+    Few tile(rows, columns, aligned(dvectors, dy));
+    float sums[PACK] = {};
+    sum_of_rows(sums, tile, dy);
+    tile.add_own_sums(dvectors + size_t(tile.group) * columns, sums);
 }
 
 // y = x + gate branch; the gates of groups are `stride` elements apart.
 extern "C" __global__ void __launch_bounds__(THREADS)
     elementwise_gated_residual_forward(Element* y, const Element* x, const Element* branch, const float* gates, unsigned stride,
                                        unsigned rows, unsigned columns) {
-    Tile tile(rows, columns, aligned(y, x, branch, gates));
-    float gate[Tile::COUNT];
-    tile.load_columns(gate, gates + size_t(tile.group) * stride + tile.column());
+    Plain tile(rows, columns, aligned(y, x, branch, gates));
+    float gate[PACK];
+    tile.load_vector(gate, gates + size_t(tile.group) * stride);
     tile.each_row([&](size_t first) {
-        float values[Tile::COUNT], branches[Tile::COUNT];
+        float values[PACK], branches[PACK];
         tile.load_columns(values, x + first);
         tile.load_columns(branches, branch + first);
 #pragma unroll
-        for (unsigned i = 0; i < Tile::COUNT; i++) values[i] = fmaf(gate[i], branches[i], values[i]);
+        for (unsigned i = 0; i < PACK; i++) values[i] = fmaf(gate[i], branches[i], values[i]);
         tile.store_columns(y + first, values);
     });
 }
@@ -221,15 +285,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     elementwise_gated_residual_backward(Element* dbranch, float* dgates, const Element* dy, const Element* branch,
                                         const float* gates, unsigned stride, unsigned rows, unsigned columns, float* partials,
                                         unsigned* counters) {
-    Tile tile(rows, columns, aligned(dbranch, dy, branch, gates));
-    float gate[Tile::COUNT], sums[Tile::COUNT] = {};
-    tile.load_columns(gate, gates + size_t(tile.group) * stride + tile.column());
+    Plain tile(rows, columns, aligned(dbranch, dy, branch, gates));
+    float gate[PACK], sums[PACK] = {};
+    tile.load_vector(gate, gates + size_t(tile.group) * stride);
     tile.each_row([&](size_t first) {
-        float values[Tile::COUNT], branches[Tile::COUNT];
+        float values[PACK], branches[PACK];
         tile.load_columns(values, dy + first);
         tile.load_columns(branches, branch + first);
 #pragma unroll
-        for (unsigned i = 0; i < Tile::COUNT; i++) {
+        for (unsigned i = 0; i < PACK; i++) {
             sums[i] = fmaf(values[i], branches[i], sums[i]);
             values[i] *= gate[i];
         }

@@ -14,19 +14,22 @@
 #include "common.cuh"
 
 constexpr unsigned THREADS = 256;
-// Backward, of which there is a block an index.
+// Where a block has elements of one row.
 constexpr unsigned ROW_THREADS = 128;
 
 // The angle reaches 1000 and more, where an f32 has four decimals left: it is computed in f64, as half turns, and only what is
 // left of them after whole turns is rounded. sinpi and cospi need no table for large arguments.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    embed_step(float* out, const float* t, unsigned batch, unsigned half, float max_period) {
-    size_t number = size_t(blockIdx.x) * THREADS + threadIdx.x;
-    size_t b = number / half, i = number % half;
-    if (b >= batch) return;
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+    embed_step(float* out, const float* t, unsigned half, float max_period) {
+    __shared__ float step; // read once
+    unsigned blocks = (half + ROW_THREADS - 1) / ROW_THREADS;
+    size_t b = blockIdx.x / blocks, i = blockIdx.x % blocks * ROW_THREADS + threadIdx.x;
+    if (threadIdx.x == 0) step = t[b];
+    __syncthreads();
+    if (i >= half) return;
     constexpr double HALF_TURNS = 0.31830988618379067; // 1 / pi
     double frequency = exp2(-log2(double(max_period)) * double(i) / double(half));
-    double half_turns = double(t[b]) * frequency * HALF_TURNS;
+    double half_turns = double(step) * frequency * HALF_TURNS;
     float rest = float(half_turns - 2.0 * rint(0.5 * half_turns));
     out[b * 2 * half + i] = sinpif(rest);
     out[b * 2 * half + half + i] = cospif(rest);

@@ -15,7 +15,7 @@
 //
 // Variants of each: `_wide` has tiles of 128 x 128, for outputs with many tiles, the plain one 64 x 64, and `_unaligned` is the
 // plain one for sizes or addresses that are not multiples of 16 bytes. The wide one has no use for splits, except for the
-// weight's gradient.
+// weight's gradient. `_few` is for at most 32 rows of f32 (matmul_few.cuh), `_fewer` for at most 16.
 #include "gemm.cuh"
 
 constexpr unsigned WIDE = 128, NARROW = 64;
@@ -279,3 +279,51 @@ extern "C" __global__ void __launch_bounds__(NARROW_THREADS)
                                      unsigned* counters, unsigned splits, unsigned rows, unsigned columns, unsigned inner) {
     backward_weight<NARROW, false>(dw, dbias, dh, x, partial, counters, splits, rows, columns, inner);
 }
+
+// ---- few rows ------------------------------------------------------------------------------------------------------------
+
+#ifndef DIT_BF16 // the layers on a sample's vectors are f32 in both precisions
+#include "matmul_few.cuh"
+
+HOST_CONSTANT(matmul_few_rows, few::MOST_ROWS);
+HOST_CONSTANT(matmul_few_half, few::MOST_ROWS / 2);
+HOST_CONSTANT(matmul_few_columns, few::COLUMNS);
+HOST_CONSTANT(matmul_few_set, SUM_SET);
+HOST_CONSTANT(matmul_few_weight_rows, few::DW_ROWS);
+HOST_CONSTANT(matmul_few_weight_columns, few::DW_COLUMNS);
+
+extern "C" __global__ void __launch_bounds__(few::THREADS, few::BLOCKS)
+    matmul_forward_few(float* y, float* pre, const float* x, const float* w, const float* bias, unsigned activation,
+                       float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns, unsigned inner) {
+    few::forward<few::MOST_ROWS>(y, pre, x, w, bias, activation, {partial, counters, splits}, rows, columns, inner);
+}
+
+extern "C" __global__ void __launch_bounds__(few::THREADS, few::BLOCKS)
+    matmul_forward_fewer(float* y, float* pre, const float* x, const float* w, const float* bias, unsigned activation,
+                         float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns,
+                         unsigned inner) {
+    few::forward<few::MOST_ROWS / 2>(y, pre, x, w, bias, activation, {partial, counters, splits}, rows, columns, inner);
+}
+
+extern "C" __global__ void __launch_bounds__(few::THREADS, few::BLOCKS)
+    matmul_backward_input_few(float* dx, const float* dh, const float* w, const float* pre, unsigned activation, unsigned add,
+                              float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns,
+                              unsigned inner) {
+    few::backward_input<few::MOST_ROWS>(dx, dh, w, pre, activation, add != 0, {partial, counters, splits}, rows, columns,
+                                        inner);
+}
+
+extern "C" __global__ void __launch_bounds__(few::THREADS, few::BLOCKS)
+    matmul_backward_input_fewer(float* dx, const float* dh, const float* w, const float* pre, unsigned activation, unsigned add,
+                                float* partial, unsigned* counters, unsigned splits, unsigned rows, unsigned columns,
+                                unsigned inner) {
+    few::backward_input<few::MOST_ROWS / 2>(dx, dh, w, pre, activation, add != 0, {partial, counters, splits}, rows, columns,
+                                            inner);
+}
+
+extern "C" __global__ void __launch_bounds__(few::THREADS, few::DW_BLOCKS)
+    matmul_backward_weight_few(float* dw, float* dbias, const float* dh, const float* x, unsigned rows, unsigned columns,
+                               unsigned inner) {
+    few::backward_weight(dw, dbias, dh, x, rows, columns, inner);
+}
+#endif

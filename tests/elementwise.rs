@@ -18,12 +18,13 @@ const GATE: Slots = Slots { count: 6, index: 4 };
 /// The largest number that is one in bf16, too.
 const LARGEST: f32 = f32::from_bits(0x7F7F_0000);
 
-/// Odd sizes, the last one of which is cut into many pieces.
-const ODD: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (2, 31, 33), (3, 1, 65), (33, 2, 31), (2, 33, 127), (2, 7, 257), (3, 257, 127)];
-/// Rows of whole packs, several tiles of them, as many rows as one level of sums takes, and enough for two, in several tiles.
-const PACKED: [(usize, usize, usize); 5] =
-    [(2, 300, 192), (3, 130, 384), (1, 4096, 8), (1, 4200, 136), (140, 1, 256)];
+/// Odd sizes, the last two of which are cut into many pieces.
+const ODD: [(usize, usize, usize); 8] =
+    [(1, 1, 1), (2, 31, 33), (3, 1, 65), (33, 2, 31), (2, 33, 127), (2, 7, 257), (3, 257, 127), (35, 9, 127)];
+/// Rows of whole packs, several tiles of them, as many rows as one level of sums takes, and enough for two, in several tiles;
+/// the most that are few rows, for tokens and for samples.
+const PACKED: [(usize, usize, usize); 6] =
+    [(2, 300, 192), (3, 130, 384), (1, 4096, 8), (1, 4200, 136), (140, 1, 256), (32, 32, 260)];
 
 fn shapes() -> impl Iterator<Item = TokenDims> {
     ODD.into_iter().chain(PACKED).map(|(batch, tokens, dim)| TokenDims { batch, tokens, dim })

@@ -16,7 +16,7 @@ fn step_embedding<B: Backend>(b: &B, t: &[f32], half: usize, max_period: f32) ->
 }
 
 fn check_step_embedding<B: Backend>(b: &B) {
-    for (half, max_period) in [(1, 10_000.0), (31, 1000.0), (33, 10_000.0), (128, 1000.0)] {
+    for (half, max_period) in [(1, 10_000.0), (31, 1000.0), (33, 10_000.0), (128, 1000.0), (257, 1000.0)] {
         let t = [0.0, 1.0, 0.5, 17.0, 499.0, 999.0];
         let want = reference::step_embedding(&wide(&t), half, f64::from(max_period));
         let naive = reference::step_embedding(&t, half, f64::from(max_period));

@@ -33,6 +33,18 @@ const SIZES: [(usize, usize, usize); 12] = [
 /// Sizes that packs of 16 bytes divide, for both elements of activations: what the kernels of a GPU are made for.
 const ALIGNED_SIZES: [(usize, usize, usize); 6] =
     [(1, 8, 16), (33, 72, 40), (129, 64, 128), (300, 136, 96), (16, 72, 1_200), (2_500, 72, 24)];
+/// Few rows, as layers on a sample's vectors have: one tile and several, one block's terms and those of several.
+const FEW_SIZES: [(usize, usize, usize); 9] = [
+    (1, 4, 4),
+    (7, 36, 20),
+    (16, 32, 64),
+    (17, 68, 132),
+    (31, 100, 12),
+    (32, 260, 384),
+    (12, 132, 2_068),
+    (32, 4_100, 4),
+    (33, 36, 20),
+];
 /// A result with more tiles than a GPU has multiprocessors, and a weight whose gradient is shared by more blocks than that.
 const WIDE_SIZES: [(usize, usize, usize); 2] = [(1_800, 1_032, 16), (1_700, 264, 264)];
 
@@ -321,6 +333,23 @@ fn cuda_at_sizes_of_packs() {
 }
 
 #[test]
+fn cuda_with_few_rows() {
+    let [device, _] = cuda::both();
+    check_device(&device, &FEW_SIZES);
+    for activation in ACTIVATIONS {
+        check_forward(&device, (16, 40, 300), activation, true);
+        check_backward_input_activated(&device, (16, 300, 40), activation);
+    }
+    // Terms that several blocks share.
+    for (rows, columns, inner) in [(5, 2_068, 36), (32, 1_300, 132)] {
+        check_backward_input(&device, (rows, columns, inner));
+        check_backward_input_activated(&device, (rows, columns, inner), Activation::Gelu);
+    }
+    check_gradients(&device, (12, 36, 132), 1e-6);
+    cuda::assert_clean(&device);
+}
+
+#[test]
 fn cuda_with_many_tiles() {
     for device in cuda::both() {
         let [many, shared] = WIDE_SIZES;
@@ -361,6 +390,12 @@ fn cuda_sums_in_the_same_order_every_time() {
         let first = run();
         assert!((0..3).all(|_| run() == first));
     }
+    let [device, _] = cuda::both();
+    let few = dims((32, 36, 1_300));
+    let (x, w) = (random(17, few.rows * few.inner), random(18, few.columns * few.inner));
+    let run = || forward(&device, &x, &w, None, Activation::Gelu, false, few).y;
+    let first = run();
+    assert!((0..3).all(|_| run() == first));
 }
 
 fn check_nothing_to_sum<B: Backend>(backend: &B) {

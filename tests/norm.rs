@@ -16,9 +16,12 @@ const SCALE: Slots = Slots { count: 6, index: 1 };
 /// Odd sizes, the last one of which is cut into many pieces.
 const ODD: [(usize, usize, usize); 8] =
     [(1, 1, 1), (1, 3, 2), (2, 31, 33), (3, 5, 31), (1, 65, 65), (2, 33, 127), (2, 7, 257), (3, 257, 127)];
-/// Rows of whole packs: a GPU has kernels for ranges of dim, full rows and others; and enough rows for sums in two levels.
-const PACKED: [(usize, usize, usize); 11] = [
+/// Rows of whole packs: a GPU has kernels for ranges of dim, full rows and others; and enough rows for sums in two levels
+/// and for blocks of more than the least rows.
+const PACKED: [(usize, usize, usize); 13] = [
     (1, 2113, 8),
+    (1, 17_300, 8),
+    (2, 131, 1020),
     (3, 70, 256),
     (2, 9, 264),
     (1, 67, 384),

@@ -623,14 +623,14 @@ impl Backend for Watched {
 
     fn add_rows_forward(&self, y: Mut<'_>, x: Ref<'_>, rows: Ref<'_>, repeat: Repeat, dims: TokenDims) {
         let minimum = y.bytes() + x.bytes() + rows.bytes();
-        let op = self.op("add_rows_forward", y.element, tokens(dims), minimum, 0);
+        let op = self.op("add_rows_forward", y.element, format!("{} {repeat:?}", tokens(dims)), minimum, 0);
         self.inner.add_rows_forward(y, x, rows, repeat, dims);
         self.done(op);
     }
 
     fn add_rows_backward(&self, drows: Mut<'_>, dy: Ref<'_>, repeat: Repeat, dims: TokenDims) {
         let minimum = 2 * drows.bytes() + dy.bytes();
-        let op = self.op("add_rows_backward", dy.element, tokens(dims), minimum, 0);
+        let op = self.op("add_rows_backward", dy.element, format!("{} {repeat:?}", tokens(dims)), minimum, 0);
         self.inner.add_rows_backward(drows, dy, repeat, dims);
         self.done(op);
     }

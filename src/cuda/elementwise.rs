@@ -91,6 +91,14 @@ pub fn residual_forward(cuda: &Cuda, y: Mut<'_>, x: Ref<'_>, branch: Ref<'_>) {
     over_packs(cuda, &y, "elementwise_residual_forward", &[x.into(), branch.into()]);
 }
 
+/// What shares a vector, as groups, rows and columns: all samples the same token's, or all tokens the same sample's.
+fn repeated(repeat: Repeat, dims: TokenDims) -> [usize; 3] {
+    match repeat {
+        Repeat::OverBatch => [1, dims.batch, dims.tokens * dims.dim],
+        Repeat::OverTokens => [dims.batch, dims.tokens, dims.dim],
+    }
+}
+
 /// An array `[groups, rows, columns]` with a vector `[columns]` for each group.
 struct Tiled {
     groups: usize,
@@ -98,22 +106,24 @@ struct Tiled {
     columns: usize,
     /// Rows of tiles, and columns of them, in a group.
     tiles: [usize; 2],
+    /// Whether the kernel for few rows takes it.
+    few: bool,
 }
 
 impl Tiled {
-    fn new(cuda: &Cuda, element: Element, [groups, rows, columns]: [usize; 3]) -> Self {
-        let tile =
-            ["elementwise_tile_rows", "elementwise_tile_columns"].map(|name| cuda.constant(element, name));
-        Tiled { groups, rows, columns, tiles: [rows.div_ceil(tile[0]), columns.div_ceil(tile[1])] }
-    }
-
-    /// What shares a vector: all samples the same token's, or all tokens the same sample's.
-    fn repeated(cuda: &Cuda, element: Element, repeat: Repeat, dims: TokenDims) -> Self {
-        let shape = match repeat {
-            Repeat::OverBatch => [1, dims.batch, dims.tokens * dims.dim],
-            Repeat::OverTokens => [dims.batch, dims.tokens, dims.dim],
-        };
-        Tiled::new(cuda, element, shape)
+    /// `few`: for kernels of which there is one for few rows, too.
+    fn new(cuda: &Cuda, element: Element, [groups, rows, columns]: [usize; 3], few: bool) -> Self {
+        let few = few && rows <= cuda.constant(element, "elementwise_few_rows");
+        let size = if few { "few" } else { "tile" };
+        let [tile_rows, tile_columns] =
+            ["rows", "columns"].map(|side| cuda.constant(element, &format!("elementwise_{size}_{side}")));
+        Tiled {
+            groups,
+            rows,
+            columns,
+            tiles: [rows.div_ceil(tile_rows), columns.div_ceil(tile_columns)],
+            few,
+        }
     }
 
     /// Launches a kernel with a block a tile; the arguments are followed by rows and columns, and by where sums are made.
@@ -143,16 +153,20 @@ impl Tiled {
 
 /// See `Backend::add_rows_forward`.
 pub fn add_rows_forward(cuda: &Cuda, y: Mut<'_>, x: Ref<'_>, rows: Ref<'_>, repeat: Repeat, dims: TokenDims) {
-    let tiled = Tiled::repeated(cuda, y.element, repeat, dims);
+    let tiled = Tiled::new(cuda, y.element, repeated(repeat, dims), true);
     let arguments = [Arg::from(&y), x.into(), rows.into()];
-    tiled.launch(cuda, y.element, "elementwise_add_rows_forward", &arguments, None);
+    let kernel = if tiled.few { "elementwise_add_rows_forward_few" } else { "elementwise_add_rows_forward" };
+    tiled.launch(cuda, y.element, kernel, &arguments, None);
 }
 
 /// See `Backend::add_rows_backward`.
 pub fn add_rows_backward(cuda: &Cuda, drows: Mut<'_>, dy: Ref<'_>, repeat: Repeat, dims: TokenDims) {
-    let tiled = Tiled::repeated(cuda, dy.element, repeat, dims);
-    let Some(sums) = tiled.sums(cuda, dy.element) else { return };
+    let tiled = Tiled::new(cuda, dy.element, repeated(repeat, dims), true);
     let arguments = [Arg::from(&drows), dy.into()];
+    if tiled.few {
+        return tiled.launch(cuda, dy.element, "elementwise_add_rows_backward_few", &arguments, None);
+    }
+    let Some(sums) = tiled.sums(cuda, dy.element) else { return };
     tiled.launch(cuda, dy.element, "elementwise_add_rows_backward", &arguments, Some(sums));
 }
 
@@ -166,7 +180,7 @@ pub fn gated_residual_forward(
     gate: Slots,
     dims: TokenDims,
 ) {
-    let tiled = Tiled::repeated(cuda, y.element, Repeat::OverTokens, dims);
+    let tiled = Tiled::new(cuda, y.element, repeated(Repeat::OverTokens, dims), false);
     let gates = slot(&modulation, gate, dims);
     let arguments =
         [Arg::from(&y), x.into(), branch.into(), Arg::from(&gates), cuda.word(gate.count * dims.dim)];
@@ -185,7 +199,7 @@ pub fn gated_residual_backward(
     gate: Slots,
     dims: TokenDims,
 ) {
-    let tiled = Tiled::repeated(cuda, dy.element, Repeat::OverTokens, dims);
+    let tiled = Tiled::new(cuda, dy.element, repeated(Repeat::OverTokens, dims), false);
     let Some(sums) = tiled.sums(cuda, dy.element) else { return };
     let (gates, dgates) = (slot(&modulation, gate, dims), slot(&dmodulation, gate, dims));
     let arguments = [

@@ -9,8 +9,8 @@ use crate::backend::*;
 /// See `Backend::step_embedding`.
 pub fn step_embedding(cuda: &Cuda, out: Mut<'_>, t: Ref<'_>, half: usize, max_period: f32) {
     let kernel = "embed_step";
-    let blocks = (t.len * half).div_ceil(cuda.block(out.element, kernel));
-    let arguments = [Arg::from(&out), t.into(), cuda.word(t.len), cuda.word(half), Arg::Real(max_period)];
+    let blocks = t.len * half.div_ceil(cuda.block(out.element, kernel));
+    let arguments = [Arg::from(&out), t.into(), cuda.word(half), Arg::Real(max_period)];
     cuda.launch(out.element, kernel, [blocks, 1, 1], &arguments);
 }
 

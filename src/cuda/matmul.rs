@@ -1,6 +1,7 @@
 //! matmul: which variant of a product runs, and into how many blocks it is cut; kernels in `kernels/matmul.cu`. Formulas:
 //! `Backend`, section matmul.
 
+use super::elementwise::SumsOverBlocks;
 use super::memory::{Buffer, Element, Mut, Ref};
 use super::{Arg, Cuda};
 use crate::backend::*;
@@ -85,6 +86,32 @@ fn launch_product(
     drop(workspace);
 }
 
+/// Whether the kernels for few rows take it (`kernels/matmul_few.cuh`), which are f32 only.
+fn few_rows(cuda: &Cuda, element: Element, aligned: bool, dims: MatmulDims) -> bool {
+    element == Element::F32 && aligned && (1..=cuda.constant(element, "matmul_few_rows")).contains(&dims.rows)
+}
+
+/// A product with few rows: tiles are columns, and blocks share terms until a device is full.
+fn launch_few(cuda: &Cuda, name: &str, [columns, terms]: [usize; 2], arguments: &[Arg], dims: MatmulDims) {
+    let element = Element::F32;
+    let [half, tile, set] =
+        ["half", "columns", "set"].map(|constant| cuda.constant(element, &format!("matmul_few_{constant}")));
+    let split = Split::new(columns.div_ceil(tile), terms, BLOCKS_WIDE, set);
+    let sums = match split.splits {
+        1 => None,
+        splits => match SumsOverBlocks::new(cuda, split.tiles, splits, dims.rows * tile, set) {
+            Some(sums) => Some(sums),
+            None => return,
+        },
+    };
+    let [partials, counters] =
+        sums.as_ref().map_or([Arg::Wide(0), Arg::Wide(0)], |sums| [sums.partials(), sums.counters()]);
+    let shared = [partials, counters, cuda.word(split.splits)];
+    let arguments = [arguments, &shared, &sizes(cuda, dims)].concat();
+    let kernel = format!("{name}_{}", if dims.rows <= half { "fewer" } else { "few" });
+    cuda.launch(element, &kernel, [split.blocks(), 1, 1], &arguments);
+}
+
 fn sizes(cuda: &Cuda, dims: MatmulDims) -> [Arg; 3] {
     [cuda.word(dims.rows), cuda.word(dims.columns), cuda.word(dims.inner)]
 }
@@ -111,6 +138,9 @@ pub fn forward(
     ];
     let aligned = packs_fit(element, &[dims.columns, dims.inner], &arrays);
     let arguments = [&arrays[..], &[activation.into()]].concat();
+    if few_rows(cuda, element, aligned, dims) {
+        return launch_few(cuda, "matmul_forward", [dims.columns, dims.inner], &arguments, dims);
+    }
     let shape = [dims.rows, dims.columns, dims.inner];
     launch_product(cuda, "matmul_forward", element, shape, aligned, &arguments, dims);
 }
@@ -181,6 +211,9 @@ fn launch_backward_input(
     let arrays = [Arg::from(&dx), dh.into(), cuda.weights(w, element), Arg::optional(pre.as_deref())];
     let aligned = packs_fit(element, &[dims.columns, dims.inner], &arrays);
     let arguments = [&arrays[..], &[activation.into(), write.into()]].concat();
+    if few_rows(cuda, element, aligned, dims) {
+        return launch_few(cuda, "matmul_backward_input", [dims.inner, dims.columns], &arguments, dims);
+    }
     let shape = [dims.rows, dims.inner, dims.columns];
     launch_product(cuda, "matmul_backward_input", element, shape, aligned, &arguments, dims);
 }
@@ -196,9 +229,17 @@ pub fn backward_weight(
 ) {
     let element = dh.element;
     let arrays = [Arg::from(&dw), Arg::optional(dbias.as_deref()), dh.into(), x.into()];
+    let aligned = packs_fit(element, &[dims.columns, dims.inner], &arrays);
+    if few_rows(cuda, element, aligned, dims) {
+        let [rows, columns] =
+            ["rows", "columns"].map(|side| cuda.constant(element, &format!("matmul_few_weight_{side}")));
+        let tiles = dims.columns.div_ceil(rows) * dims.inner.div_ceil(columns);
+        let arguments = [&arrays[..], &sizes(cuda, dims)].concat();
+        return cuda.launch(element, "matmul_backward_weight_few", [tiles, 1, 1], &arguments);
+    }
     let tiles = |variant: Variant| variant.tiles(cuda, element, dims.columns, dims.inner);
     let most = dims.rows.div_ceil(SPLIT_TERMS);
-    let variant = match packs_fit(element, &[dims.columns, dims.inner], &arrays) {
+    let variant = match aligned {
         true if tiles(Variant::Wide).saturating_mul(most) >= WIDE_LEAST => Variant::Wide,
         true => Variant::Narrow,
         false => Variant::Unaligned,

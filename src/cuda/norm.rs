@@ -4,7 +4,7 @@
 //! modulated one a sample. Which pair runs depends on dim alone.
 
 use super::elementwise::{SumsOverBlocks, slot};
-use super::memory::{Mut, Ref, Span};
+use super::memory::{Element, Mut, Ref, Span};
 use super::{Arg, Cuda};
 use crate::backend::*;
 
@@ -12,8 +12,13 @@ use crate::backend::*;
 const SIZES: [usize; 7] = [256, 384, 512, 768, 1024, 2048, 4096];
 /// Elements that the kernels, all but `odd`, move at once.
 const PACK: usize = 4;
-/// Rows that a warp of a forward kernel has one after the other: enough that blocks are not over before they have begun.
-const TURNS: usize = 4;
+/// Blocks that a launch is cut into where there are rows enough: more than any device runs at a time. It is the same for
+/// every device, because the order of a sum follows from it.
+const BLOCKS: usize = 432;
+/// Rows that a block has at least, so that the vectors it reads count little beside them.
+const FORWARD_ROWS: usize = 32;
+/// As [`FORWARD_ROWS`], where a block also writes two vectors of partial sums.
+const BACKWARD_ROWS: usize = 40;
 
 /// Rows in groups that share a scale and a shift.
 struct Groups {
@@ -45,6 +50,17 @@ impl Groups {
         let packed = self.dim.is_multiple_of(PACK) && arrays.iter().all(|array| array.is_aligned());
         size.filter(|_| packed).map_or("odd".to_string(), |size| size.to_string())
     }
+
+    /// Blocks of a group, and rows of a block, at least `least` where there are as many.
+    fn blocks(&self, cuda: &Cuda, element: Element, size: &str, least: usize) -> [usize; 2] {
+        let most = cuda.constant(element, "norm_most_rows");
+        let rows_at_once = cuda.constant(element, &format!("norm_{size}_rows_at_once"));
+        let rows = (self.groups * self.rows).div_ceil(BLOCKS).clamp(least, most);
+        let blocks = self.rows.div_ceil(rows);
+        // The same for all of them but the last.
+        let rows = self.rows.div_ceil(blocks.max(1)).next_multiple_of(rows_at_once);
+        [self.rows.div_ceil(rows.max(1)), rows]
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -58,9 +74,9 @@ fn forward(
     eps: f32,
     all: &Groups,
 ) {
-    let kernel = format!("norm_forward_{}", all.size(cuda, &[y, x, scale, shift]));
-    let rows_at_once = cuda.constant(y.element, &format!("{kernel}_rows"));
-    let blocks = all.rows.div_ceil(rows_at_once * TURNS);
+    let size = all.size(cuda, &[y, x, scale, shift]);
+    let kernel = format!("norm_forward_{size}");
+    let [blocks, block_rows] = all.blocks(cuda, y.element, &size, FORWARD_ROWS);
     let arguments = [
         y.into(),
         stats.into(),
@@ -73,6 +89,7 @@ fn forward(
         cuda.word(all.rows),
         cuda.word(all.dim),
         cuda.word(blocks),
+        cuda.word(block_rows),
     ];
     cuda.launch(y.element, &kernel, [all.groups * blocks, 1, 1], &arguments);
 }
@@ -89,11 +106,11 @@ fn backward(
     scale: &Span,
     all: &Groups,
 ) {
-    let kernel = format!("norm_backward_{}", all.size(cuda, &[dx, dy, x, scale]));
-    let blocks = all.rows.div_ceil(cuda.constant(x.element, "norm_rows"));
-    let width = cuda.constant(x.element, &format!("{kernel}_width"));
+    let size = all.size(cuda, &[dx, dy, x, scale]);
+    let kernel = format!("norm_backward_{size}");
+    let [blocks, block_rows] = all.blocks(cuda, x.element, &size, BACKWARD_ROWS);
     let set = cuda.constant(x.element, "norm_set");
-    let Some(sums) = SumsOverBlocks::new(cuda, all.groups, blocks, width, set) else { return };
+    let Some(sums) = SumsOverBlocks::new(cuda, all.groups, blocks, 2 * all.dim, set) else { return };
     let arguments = [
         dx.into(),
         write.into(),
@@ -108,6 +125,7 @@ fn backward(
         cuda.word(all.rows),
         cuda.word(all.dim),
         cuda.word(blocks),
+        cuda.word(block_rows),
         sums.partials(),
         sums.counters(),
     ];
