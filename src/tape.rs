@@ -272,8 +272,22 @@ impl<'a, B: Backend> Tape<'a, B> {
         seed: impl Into<Rc<B::Buf>>,
         weight_gradients: &mut B::Buf,
     ) -> Result<Gradients<B>> {
+        self.backward_from(output, seed, weight_gradients, Vec::new())
+    }
+
+    /// The same, where some leaves have gradients already, from parts that come later in the model.
+    fn backward_from(
+        self,
+        output: Var<B>,
+        seed: impl Into<Rc<B::Buf>>,
+        weight_gradients: &mut B::Buf,
+        known: Vec<(usize, Rc<B::Buf>)>,
+    ) -> Result<Gradients<B>> {
         let Tape { backend, weights, layout, records, values, watch, .. } = self;
         let mut gradients: Vec<Option<Rc<B::Buf>>> = (0..values).map(|_| None).collect();
+        for (id, gradient) in known {
+            gradients[id] = Some(gradient);
+        }
         if let Some(id) = output.0.id {
             gradients[id] = Some(seed.into());
         }
@@ -312,10 +326,6 @@ impl<B: Backend> Gradients<B> {
     /// The gradient of a leaf; `None` when nothing depends on it.
     pub fn of(&self, var: &Var<B>) -> Option<&B::Buf> {
         self.gradients[var.0.id?].as_deref()
-    }
-
-    fn take(&mut self, var: &Var<B>) -> Option<Rc<B::Buf>> {
-        self.gradients[var.0.id?].take()
     }
 }
 
@@ -407,9 +417,13 @@ impl<B: Backend> Backward<'_, B> {
             })
             .collect();
         let output = part(&mut tape, &leaves)?;
-        let mut gradients = tape.backward(output, gradient, self.weight_gradients)?;
-        for (input, leaf) in inputs.iter().zip(leaves) {
-            if let Some(gradient) = gradients.take(&leaf) {
+        // What other parts gave to an input is added to in there, in the order and with the roundings of one tape.
+        let pairs = || inputs.iter().zip(&leaves).filter_map(|(input, leaf)| Some((input, leaf.0.id?)));
+        let known = pairs().filter_map(|(input, leaf)| Some((leaf, self.gradients[input.0.id?].take()?)));
+        let known = known.collect();
+        let mut gradients = tape.backward_from(output, gradient, self.weight_gradients, known)?;
+        for (input, leaf) in pairs() {
+            if let Some(gradient) = gradients.gradients[leaf].take() {
                 self.pass(input, gradient)?;
             }
         }

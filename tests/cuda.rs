@@ -4,7 +4,9 @@ mod common;
 
 use common::{captions, cuda as devices, random};
 use dit_engine::backend::{Backend, Precision};
-use dit_engine::config::{BlockKind, Config, Overrides, Position, Recompute, SampleConfig, SamplerKind};
+use dit_engine::config::{
+    BlockKind, Config, Overrides, Position, Recompute, SampleConfig, SamplerKind, TextMode,
+};
 use dit_engine::cpu::Cpu;
 use dit_engine::cuda::{Cuda, Options, driver};
 use dit_engine::diffusion::noising::Levels;
@@ -17,7 +19,12 @@ use dit_engine::train::step::{StepInput, forward_backward, weighted_loss};
 
 const STEPS: u64 = 20;
 
+/// A small model that hears captions both ways.
 fn small(block: BlockKind) -> Config {
+    hearing(block, TextMode::Both)
+}
+
+fn hearing(block: BlockKind, mode: TextMode) -> Config {
     let mut overrides = Overrides::default();
     for setting in [
         "model.image=[16,24]",
@@ -29,7 +36,6 @@ fn small(block: BlockKind) -> Config {
         "train.warmup=5",
         "train.lr=2e-3",
         "train.weight_decay=0.01",
-        "text.mode=both",
         "text.vocabulary=300",
         "text.tokens=6",
         "text.dim=32",
@@ -39,6 +45,11 @@ fn small(block: BlockKind) -> Config {
         overrides.add_setting(setting).unwrap();
     }
     let mut config = Config::resolve("demo", &overrides).unwrap();
+    config.text.mode = mode;
+    if mode != TextMode::None {
+        // At the full rate rounding in bf16 grows to 1.4e-2 of a loss by step 17, in f32 to 5.5e-7.
+        config.train.lr = 1e-3;
+    }
     config.model.block = block;
     config.model.position = if block == BlockKind::Seed { Position::Learned } else { Position::Sincos };
     config
@@ -128,8 +139,11 @@ fn worst(some: &[f64], others: &[f64]) -> f64 {
 
 #[test]
 fn twenty_steps_lose_as_much_as_on_the_cpu() {
-    for block in [BlockKind::Seed, BlockKind::AdalnZero] {
-        let config = small(block);
+    let blocks = [BlockKind::Seed, BlockKind::AdalnZero];
+    for (block, mode) in
+        blocks.into_iter().flat_map(|block| [TextMode::None, TextMode::Both].map(|mode| (block, mode)))
+    {
+        let config = hearing(block, mode);
         let cpu = Cpu::new();
         let mut wanted = Run::new(&cpu, &config);
         wanted.steps(STEPS);
@@ -139,8 +153,13 @@ fn twenty_steps_lose_as_much_as_on_the_cpu() {
             run.steps(STEPS);
             no_findings(&device);
             let error = worst(&run.losses, &wanted.losses);
-            println!("{block:?} {precision}: losses differ by {error:.1e} at most");
-            assert!(error < bound, "{block:?} {precision}: {error}\n{:?}\n{:?}", run.losses, wanted.losses);
+            println!("{block:?} {mode:?} {precision}: losses differ by {error:.1e} at most");
+            assert!(
+                error < bound,
+                "{block:?} {mode:?} {precision}: {error}\n{:?}\n{:?}",
+                run.losses,
+                wanted.losses
+            );
         }
     }
 }
