@@ -1,4 +1,4 @@
-//! The frozen sentence encoder against what PyTorch makes of the same folder.
+//! The frozen sentence encoder against the textbook in f64 (tests/bert/expected.py).
 
 use std::fs;
 use std::path::Path;
@@ -39,9 +39,9 @@ fn check(folder: &Path) {
 }
 
 #[test]
-fn vectors_are_those_of_pytorch() {
+fn vectors_are_those_of_the_textbook() {
     check(Path::new(FIXTURE));
-    // A pretrained folder, prepared by tests/pytorch/bert_expected.py.
+    // A pretrained folder, prepared by tests/bert/expected.py.
     if let Some(folder) = std::env::var_os("DIT_TEST_BERT") {
         check(Path::new(&folder));
     }
