@@ -189,7 +189,8 @@ __device__ __forceinline__ void attention_backward(Element* dqkv, float2* saved,
         __syncthreads(); // a wait covers a thread's own copies
         // Computed anew in every stage: no registers hold them while the next one is fetched.
         unsigned strip = shared_address(shared) + strip_lane<D>(), square = shared_address(shared) + square_lane<D>();
-        unsigned second_square = square + Tiles::SECOND_ROWS + thread_again() / WARP * Tiles::BLOCKS * MMA_ROWS * Tile<D>::PITCH;
+        unsigned own_row = thread_again() / WARP * Tiles::BLOCKS * MMA_ROWS;
+        unsigned second_square = square + Tiles::SECOND_ROWS + own_row * Tile<D>::PITCH;
         auto statistics = reinterpret_cast<const float2*>(shared + stage + Tiles::STATISTICS);
 #pragma unroll 1
         for (unsigned at = 0; at < Tiles::STREAM; at += MMA_DEPTH) {
