@@ -110,14 +110,15 @@ template <bool ALONG_K, unsigned EXTENT> struct Share {
     }
 };
 
-// Brings tiles of EXTENT x STEP from `first` (of m or n) and `begin` (of k) on. `fetch` starts to bring to registers the one for
-// k, counted from there, which goes in steps of STEP from 0 on and has to be less than `terms`; `deposit`, after the
+// Brings tiles of EXTENT x STEP from `first` (of m or n) and `begin` (of k) on. `fetch` starts to bring to registers the one
+// for k, counted from there, which goes in steps of STEP from 0 on and has to be less than `terms`; `deposit`, after the
 // multiplication of an earlier stage, takes it to shared memory.
 template <class Source, bool ALONG_K, unsigned EXTENT, bool ASYNC = Source::ASYNC> class Loader {
   public:
     using Place = Tile<ALONG_K, EXTENT>;
 
-    __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned begin) : source(source), begin(begin) {
+    __device__ __forceinline__ Loader(const Source& source, unsigned first, unsigned begin)
+        : source(source), begin(begin) {
         if constexpr (ALONG_K) {
             // Rows beyond the end give results that nobody stores; any row will do for them.
 #pragma unroll
@@ -174,7 +175,8 @@ template <class Source, bool ALONG_K, unsigned EXTENT> class Loader<Source, ALON
         // What lies beyond the end gives results that nobody stores; any row or column will do for it.
         if constexpr (ALONG_K) {
 #pragma unroll
-            for (unsigned i = 0; i < PIECES; i++) from[i] = source.row(min(first + Of::row(i), source.rows - 1)) + begin + own_k;
+            for (unsigned i = 0; i < PIECES; i++)
+                from[i] = source.row(min(first + Of::row(i), source.rows - 1)) + begin + own_k;
         } else {
             const unsigned column = first + Of::chunk() * CHUNK;
             from[0] = source.row(begin + own_k) + (column < source.columns ? column : 0);

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """How many of a kernel's machine instructions are products of tensor cores, in the loops that have them.
 
-    scripts/sass-slots.py [--arch sm_80] [--ptx FILE] [KERNEL ..]
+    scripts/sass-slots.py [--arch sm_80] [--ptx FILE ..] [--kernels NAME ..]
 
-softcuda counts instructions of PTX; ptxas folds many of them (additions to addresses, above all) into others. This compiles
-the committed PTX, takes it apart and counts HMMA in every loop that has some, without what lies in a loop inside it that has
-some, too. Instructions that are jumped over count as well, so a share is a lower bound. Needs ptxas (scripts/cuda-toolchain.sh) and
-nvdisasm (`pip install nvidia-cuda-nvdisasm`, NVDISASM says where it is).
+softcuda counts instructions of PTX; ptxas folds many of them (additions to addresses, above all) into others. This
+compiles the committed PTX, takes it apart and counts HMMA in every loop around some; a loop's line is without what
+lies in the loops inside it that are listed before. Instructions that are jumped over count as well, so a share is a
+lower bound. Needs ptxas (scripts/cuda-toolchain.sh) and nvdisasm (`pip install nvidia-cuda-nvdisasm`; NVDISASM says
+where it is).
 """
 
 import argparse
@@ -44,7 +45,8 @@ def disassemble(ptx, arch):
     with tempfile.TemporaryDirectory() as folder:
         cubin = pathlib.Path(folder) / "kernels.cubin"
         subprocess.run([tool("ptxas", "PTXAS"), f"-arch={arch}", str(ptx), "-o", str(cubin)], check=True)
-        return subprocess.run([tool("nvdisasm", "NVDISASM"), str(cubin)], check=True, capture_output=True, text=True).stdout
+        command = [tool("nvdisasm", "NVDISASM"), str(cubin)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def kernels(sass):
@@ -77,10 +79,12 @@ def kind(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arch", default="sm_80")
-    parser.add_argument("--ptx", default=[ROOT / f"kernels/ptx/{name}.bf16_80.ptx" for name in ("matmul", "attention")], nargs="*")
-    parser.add_argument("kernels", nargs="*")
+    files = [ROOT / f"kernels/ptx/{name}.bf16_80.ptx" for name in ("matmul", "attention")]
+    parser.add_argument("--ptx", default=files, nargs="+")
+    parser.add_argument("--kernels", nargs="+")
     arguments = parser.parse_args()
-    print(f"{'kernel, and the bytes of the loop':<52}{'all':>6}{'share':>8}" + "".join(f"{k:>9}" for k in [*KINDS, "integer"]))
+    columns = [*KINDS, "integer"]
+    print(f"{'kernel, and the bytes of the loop':<52}{'all':>6}{'share':>8}" + "".join(f"{k:>9}" for k in columns))
     for ptx in arguments.ptx:
         for name, instructions in kernels(disassemble(ptx, arguments.arch)):
             if arguments.kernels and name not in arguments.kernels:
@@ -90,7 +94,7 @@ def main():
                 inside = [(at, what) for at, what, _ in instructions if first <= at <= last and at not in counted]
                 counted.update(at for at, _ in inside)
                 kinds = collections.Counter(kind(what) for _, what in inside)
-                counts = "".join(f"{kinds[k]:>9}" for k in [*KINDS, "integer"])
+                counts = "".join(f"{kinds[k]:>9}" for k in columns)
                 print(f"{f'{name} {first:x}-{last:x}':<52}{len(inside):>6}{kinds['mma'] / len(inside):>8.3f}{counts}")
 
 
