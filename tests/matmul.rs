@@ -345,6 +345,9 @@ fn cuda_with_few_rows() {
         check_backward_input(&device, (rows, columns, inner));
         check_backward_input_activated(&device, (rows, columns, inner), Activation::Gelu);
     }
+    // Terms that a warp takes in several turns.
+    check_forward(&device, (3, 6_948, 260), Activation::Silu, true);
+    check_backward_input(&device, (3, 260, 6_948));
     check_gradients(&device, (12, 36, 132), 1e-6);
     cuda::assert_clean(&device);
 }

@@ -99,7 +99,9 @@ impl Case {
     pub fn config(&self, whole: bool) -> Config {
         let mut config = Config::resolve(self.preset, &Overrides::default()).expect("the name of a preset");
         if !whole {
-            (config.train.batch, config.model.depth) = (self.batch, 1);
+            // The second block to attend to a caption adds to the gradient that the first one made.
+            let depth = if config.text.mode.crosses() { 2 } else { 1 };
+            (config.train.batch, config.model.depth) = (self.batch, depth);
         }
         config
     }

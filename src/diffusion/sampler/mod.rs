@@ -50,6 +50,9 @@ impl Guidance {
     }
 
     fn scale_at(&self, t: usize, steps: usize) -> f64 {
+        if self.wanted == self.unwanted {
+            return 1.0;
+        }
         let place = t as f64 / (steps - 1).max(1) as f64;
         if (self.interval[0]..=self.interval[1]).contains(&place) { self.scale } else { 1.0 }
     }
