@@ -1,7 +1,7 @@
 //! What the CUDA kernels do in a training step of each preset, and how far a model of a device says that they are from its
 //! roofline: `cargo bench --bench roofline [-- --cases seed,base --check | --write]`. It needs no GPU.
 //!
-//! softcuda runs a step of one block of the model on a part of the batch and counts; the whole step (all blocks, the whole
+//! softcuda runs a step of one block of the model (two, where captions are attended to) on a part of the batch and counts; the whole step (all blocks, the whole
 //! batch) is planned without running it, and the counts of each launch grow with the work of its operation. Counts are exact
 //! and the same in every run; times are a model's, for ratios. Columns:
 //! - asked/min: bytes of the sectors that a kernel asks for, over those of its operation's inputs and outputs, each once;
