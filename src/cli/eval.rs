@@ -74,7 +74,9 @@ pub fn run(args: &EvalArgs, stop: &AtomicBool) -> Result<u8> {
     if count < 2 {
         bail!(Usage("--count: is 1; distances need 2 samples at least".to_string()));
     }
-    at_least_one("--real", args.real)?;
+    if args.real < 4 {
+        bail!(Usage(format!("--real: is {}; it must be at least 4", args.real)));
+    }
     let given = given_pairs(&args.pair)?;
     match args.device.open()? {
         Chosen::Cpu(cpu, _) => run_on(&cpu, args, given, stop),
@@ -94,7 +96,12 @@ fn given_pairs(pair: &[String]) -> Result<Vec<PromptPairs>> {
     pair.chunks(3).map(one).collect()
 }
 
-fn run_on<B: Backend>(backend: &B, args: &EvalArgs, given: Vec<PromptPairs>, stop: &AtomicBool) -> Result<u8> {
+fn run_on<B: Backend>(
+    backend: &B,
+    args: &EvalArgs,
+    given: Vec<PromptPairs>,
+    stop: &AtomicBool,
+) -> Result<u8> {
     let path = data::checkpoint_path(&args.checkpoint)?;
     let checkpoint = Checkpoint::load(&path)?;
     let mut config = checkpoint.config.clone();
@@ -164,10 +171,9 @@ fn data_folder(args: &EvalArgs, checkpoint: &Path) -> Result<PathBuf> {
         Some(folder) if args.data.is_some() && !folder.exists() => {
             bail!("--data: {} does not exist", folder.display())
         }
-        Some(folder) => bail!(
-            "--data: {} was not made by `prepare` (there is no dataset.json in it)",
-            folder.display()
-        ),
+        Some(folder) => {
+            bail!("--data: {} was not made by `prepare` (there is no dataset.json in it)", folder.display())
+        }
         None => bail!("--data: name the prepared folder; there is no run's folder around this checkpoint"),
     }
 }

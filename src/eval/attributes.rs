@@ -29,10 +29,8 @@ const ONSET_FLOOR_DB: f64 = 0.05;
 const TINY: f64 = 1e-12;
 
 /// How well each pitch class fits a key on C (Krumhansl and Kessler 1982; Krumhansl 1990, table 2.1).
-const MAJOR: [f64; PITCH_CLASSES] =
-    [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88];
-const MINOR: [f64; PITCH_CLASSES] =
-    [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17];
+const MAJOR: [f64; PITCH_CLASSES] = [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88];
+const MINOR: [f64; PITCH_CLASSES] = [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17];
 
 /// A tonic and whether the third is minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -77,8 +75,7 @@ pub enum Attribute {
 
 impl Attribute {
     /// All of them.
-    pub const ALL: [Attribute; 5] =
-        [Self::Tempo, Self::Bpm, Self::Brightness, Self::Drums, Self::Loudness];
+    pub const ALL: [Attribute; 5] = [Self::Tempo, Self::Bpm, Self::Brightness, Self::Drums, Self::Loudness];
 
     /// As typed.
     pub fn name(self) -> &'static str {

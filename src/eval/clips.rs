@@ -60,7 +60,12 @@ impl Clips {
     ///
     /// # Errors
     /// When the images are not the renderer's.
-    pub fn add_images(&mut self, listener: &Listener, renderer: &Renderer, images: &[f32]) -> Result<Vec<Heard>> {
+    pub fn add_images(
+        &mut self,
+        listener: &Listener,
+        renderer: &Renderer,
+        images: &[f32],
+    ) -> Result<Vec<Heard>> {
         let sounds = renderer.decode(images)?;
         let heard: Vec<Heard> = sounds.par_iter().map(|sound| listener.hear(&sound.channels)).collect();
         heard.iter().zip(&sounds).for_each(|(heard, sound)| self.push(heard, sound.check));

@@ -121,7 +121,10 @@ mod tests {
         assert!((got - 5.0).abs() < 0.3, "{got} for 4 (0.25 + 1)");
         let few = Gaussian::of(&normal(3, 10, 30, 0.0, 1.0));
         let (values, _) = few.covariance.eigen();
-        assert!(values.iter().all(|&value| value > 0.1), "a covariance of ten clips has no zeros: {values:?}");
+        assert!(
+            values.iter().all(|&value| value > 0.1),
+            "a covariance of ten clips has no zeros: {values:?}"
+        );
     }
 
     #[test]

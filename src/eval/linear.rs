@@ -36,7 +36,8 @@ impl Symmetric {
         let mut vectors = vec![0.0; n * n];
         (0..n).for_each(|i| vectors[i * n + i] = 1.0);
         for _ in 0..SWEEPS {
-            let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
+            let off: f64 =
+                (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
             let all: f64 = a.iter().map(|x| x * x).sum();
             if off <= 1e-30 * all {
                 break;

@@ -168,9 +168,7 @@ impl Listener {
         let (a, b, bins) = (db(a), db(b), self.stft.bins());
         let frames = a.chunks_exact(bins).zip(b.chunks_exact(bins));
         let distances: Vec<f64> = frames
-            .map(|(a, b)| {
-                (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / bins as f64).sqrt()
-            })
+            .map(|(a, b)| (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / bins as f64).sqrt())
             .collect();
         distances.iter().sum::<f64>() / distances.len().max(1) as f64
     }
@@ -275,9 +273,8 @@ mod tests {
             (0..16_000u64).map(|i| crate::random::normal(crate::eval::noise::key(0, 0), i)).collect();
         let like: Vec<f64> = (0..listener.stft.bins()).map(|k| if k < 100 { 1.0 } else { 1e-3 }).collect();
         let spectrum = listener.hear(&[listener.coloured(&noise, &like)]).spectrum;
-        let mean = |range: std::ops::Range<usize>| {
-            spectrum[range.clone()].iter().sum::<f64>() / range.len() as f64
-        };
+        let mean =
+            |range: std::ops::Range<usize>| spectrum[range.clone()].iter().sum::<f64>() / range.len() as f64;
         assert!(mean(10..90) > 300.0 * mean(110..500), "{} to {}", mean(10..90), mean(110..500));
     }
 }

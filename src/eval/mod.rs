@@ -2,8 +2,8 @@
 //! because a number alone says nothing. Nothing here prints; docs/eval.md says what each number means.
 //!
 //! ```text
-//! run ──> clips (listen -> attributes -> features) ──> distance (linear), nearest, named (words), pairs
-//!     ──> swap, train::validate                    ──> report
+//! run ──> reference, clips (listen -> attributes -> features) ──> distance (linear), nearest, named (words), pairs
+//!     ──> swap, train::validate                               ──> report
 //! ```
 
 pub mod attributes;
@@ -16,6 +16,7 @@ pub mod named;
 pub mod nearest;
 pub mod noise;
 pub mod pairs;
+pub mod reference;
 pub mod report;
 pub mod run;
 pub mod swap;

@@ -31,7 +31,10 @@ pub struct Named {
 }
 
 /// Compares clips with the captions that are said of each (the first that names the attribute counts).
-pub fn compare(samples: (&[Attributes], &[Vec<String>]), real: (&[Attributes], &[Vec<String>])) -> Vec<Named> {
+pub fn compare(
+    samples: (&[Attributes], &[Vec<String>]),
+    real: (&[Attributes], &[Vec<String>]),
+) -> Vec<Named> {
     let tempo = |(clips, captions): (&[Attributes], &[Vec<String>])| {
         score(clips, captions, words::bpm, |clip, named| f64::from(u8::from(is_tempo(clip.tempo_bpm, named))))
     };
@@ -93,7 +96,8 @@ mod tests {
             pulse: 1.0,
         };
         let clips = [clip(61.0, 0), clip(180.0, 2), clip(100.0, 4)];
-        let said = ["at 120 bpm in C major", "at 90 bpm in D major", "a song"].map(|text| vec![text.to_string()]);
+        let said =
+            ["at 120 bpm in C major", "at 90 bpm in D major", "a song"].map(|text| vec![text.to_string()]);
         let rows = compare((&clips, &said), (&[], &[]));
         for row in &rows {
             assert_eq!(row.samples, Some(Score { clips: 2, own: 1.0, others: 0.0 }), "{}", row.what);

@@ -109,7 +109,8 @@ pub fn from_captions(dataset: &Dataset) -> Vec<PromptPairs> {
 
 impl Vocabulary {
     fn pairs(&self, captions: &[&str]) -> Option<PromptPairs> {
-        let prompts: Vec<[String; 2]> = captions.iter().filter_map(|caption| self.replaced(caption)).collect();
+        let prompts: Vec<[String; 2]> =
+            captions.iter().filter_map(|caption| self.replaced(caption)).collect();
         let words = [self.low, self.high].map(str::to_string);
         (!prompts.is_empty()).then_some(PromptPairs { attribute: self.attribute, prompts, words })
     }
@@ -155,7 +156,9 @@ impl PromptPairs {
     pub fn any_real(&self, dataset: &Dataset, clips: &[RealClip]) -> Option<Ordered> {
         let [low, high] = self.sides(dataset.tracks(), clips);
         let pairs = low.iter().flat_map(|low| high.iter().map(move |high| [low, high]));
-        Ordered::of(&pairs.map(|pair| pair.map(|clip| clip.attributes.get(self.attribute))).collect::<Vec<_>>())
+        Ordered::of(
+            &pairs.map(|pair| pair.map(|clip| clip.attributes.get(self.attribute))).collect::<Vec<_>>(),
+        )
     }
 
     /// Measures of every low clip beside the clips of the high track that is otherwise most like its own.
@@ -174,9 +177,11 @@ impl PromptPairs {
 
     /// The clips whose tracks are said to be low, and those that are said to be high.
     fn sides<'a>(&self, tracks: &[TrackRecord], clips: &'a [RealClip]) -> [Vec<&'a RealClip>; 2] {
-        let said = |track: &TrackRecord, words: &str| track.captions.iter().any(|caption| says(caption, words));
+        let said =
+            |track: &TrackRecord, words: &str| track.captions.iter().any(|caption| says(caption, words));
         let side = |own: &str, other: &str| {
-            let is_one = |clip: &&RealClip| said(&tracks[clip.track], own) && !said(&tracks[clip.track], other);
+            let is_one =
+                |clip: &&RealClip| said(&tracks[clip.track], own) && !said(&tracks[clip.track], other);
             clips.iter().filter(is_one).collect()
         };
         let [low, high] = &self.words;
@@ -208,8 +213,13 @@ mod tests {
             let pairs = vocabulary.pairs(&captions).unwrap();
             assert_eq!(pairs.prompts.len(), 8, "one list of tags a song: {:?}", pairs.prompts);
             for [low, high] in &pairs.prompts {
-                assert!(low != high && captions.iter().any(|caption| caption == low || caption == high
-                    || caption.contains("medium tempo")), "{low}");
+                assert!(
+                    low != high
+                        && captions.iter().any(|caption| caption == low
+                            || caption == high
+                            || caption.contains("medium tempo")),
+                    "{low}"
+                );
                 assert!(says(low, vocabulary.low) && says(high, vocabulary.high));
             }
         }

@@ -156,7 +156,10 @@ impl Display for Report {
 impl Report {
     fn losses(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(Validation { loss, bins, samples }) = &self.validation {
-            writeln!(f, "\nLOSS on {samples} held-out segments: {loss:.4}; by timestep, from clean to noise:")?;
+            writeln!(
+                f,
+                "\nLOSS on {samples} held-out segments: {loss:.4}; by timestep, from clean to noise:"
+            )?;
             let text = |bin: &Option<f64>| bin.map_or("-".to_string(), |loss| format!("{loss:.4}"));
             writeln!(f, "  {}", bins.iter().map(text).collect::<Vec<_>>().join("  "))?;
         }
@@ -173,7 +176,10 @@ impl Report {
     }
 
     fn sets(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nDISTANCES to held-out segments, {FEATURES} features, less is better (mel-FD is not FAD)")?;
+        writeln!(
+            f,
+            "\nDISTANCES to held-out segments, {FEATURES} features, less is better (mel-FD is not FAD)"
+        )?;
         writeln!(f, "  {:<34}{:>6}{:>9}{:>10}{:>10}", "", "clips", "beside", "mel-FD", "kernel")?;
         for Distance { set, clips, beside, mel_fd, kernel } in &self.distances {
             writeln!(f, "  {set:<34}{clips:>6}{beside:>9}{mel_fd:>10.2}{kernel:>10.3}")?;
@@ -201,12 +207,16 @@ impl Report {
             writeln!(f, "  {what:<52}{:>20}{:>20}", text(real), text(samples))?;
         }
         if !self.pairs.is_empty() {
-            writeln!(f, "\nPAIRED PROMPTS, same seed: part of the pairs that differ the right way (chance 50 %)")?;
+            writeln!(
+                f,
+                "\nPAIRED PROMPTS, same seed: part of the pairs that differ the right way (chance 50 %)"
+            )?;
             writeln!(f, "  {:<34}{:>20}{:>16}{:>12}", "", "samples", "real, alike", "real, any")?;
         }
         for pair in &self.pairs {
             let name = format!("{}: {} / {}", pair.attribute.name(), pair.words[0], pair.words[1]);
-            let real = |ordered: &Option<Ordered>| ordered.map_or("-".to_string(), |ordered| share(ordered.right));
+            let real =
+                |ordered: &Option<Ordered>| ordered.map_or("-".to_string(), |ordered| share(ordered.right));
             let made = format!("{} +- {}", share(pair.samples.right), share(pair.samples.error()));
             let (alike, any) = (real(&pair.real_alike), real(&pair.real_any));
             writeln!(f, "  {name:<34}{made:>20}{alike:>16}{any:>12}")?;
@@ -216,7 +226,11 @@ impl Report {
                 Some(Ordered { means: [low, high], pairs, .. }) => {
                     writeln!(f, ", real {low:.1} to {high:.1} ({} and {pairs} pairs)", pair.samples.pairs)?;
                 }
-                None => writeln!(f, " ({} pairs); no real segments are said to be the one or the other", pair.samples.pairs)?,
+                None => writeln!(
+                    f,
+                    " ({} pairs); no real segments are said to be the one or the other",
+                    pair.samples.pairs
+                )?,
             }
         }
         Ok(())
@@ -224,7 +238,8 @@ impl Report {
 
     fn soundness(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(nearest) = &self.nearest {
-            let Nearest { training_clips, samples, held_out, held_out_5_percent, suspicious, closest } = nearest;
+            let Nearest { training_clips, samples, held_out, held_out_5_percent, suspicious, closest } =
+                nearest;
             writeln!(f, "\nNEAREST of {training_clips} training segments, distance a feature")?;
             writeln!(
                 f,
@@ -236,15 +251,25 @@ impl Report {
                 writeln!(f, "  nearest of all: sample {sample} to a segment of {file}, {distance:.3}")?;
             }
         }
-        writeln!(f, "\n{:<22}{:>8}{:>10}{:>10}{:>12}{:>14}", "SOUND", "clips", "silent", "clipped", "not finite", "level dBFS")?;
+        writeln!(
+            f,
+            "\n{:<22}{:>8}{:>10}{:>10}{:>12}{:>14}",
+            "SOUND", "clips", "silent", "clipped", "not finite", "level dBFS"
+        )?;
         for (set, rates) in &self.rates {
             let [silent, clipped, bad] = [rates.silent, rates.clipped, rates.non_finite].map(share);
-            writeln!(f, "  {set:<20}{:>8}{silent:>10}{clipped:>10}{bad:>12}{:>14.1}", rates.clips, rates.level_dbfs)?;
+            writeln!(
+                f,
+                "  {set:<20}{:>8}{silent:>10}{clipped:>10}{bad:>12}{:>14.1}",
+                rates.clips, rates.level_dbfs
+            )?;
         }
         let Representation { files, log_spectral_distance_db, image_error } = &self.representation;
         write!(f, "\nREPRESENTATION alone:")?;
         match log_spectral_distance_db {
-            Some(distance) => write!(f, " log-spectral distance {distance:.1} dB on {files} segments of files;")?,
+            Some(distance) => {
+                write!(f, " log-spectral distance {distance:.1} dB on {files} segments of files;")?
+            }
             None => write!(f, " the held-out files are no longer there to compare with;")?,
         }
         match image_error {

@@ -1,16 +1,14 @@
 //! A whole evaluation: what is drawn, what it is compared with, in which order.
 
-use std::path::Path;
-
 use super::clips::Clips;
 use super::distance::{Gaussian, kernel};
 use super::features::{FEATURES, Scale};
-use super::listen::{Heard, Listener};
-use super::pairs::{self, Ordered, PairResult, PromptPairs, RealClip};
+use super::listen::Listener;
+use super::pairs::{self, Ordered, PairResult, PromptPairs};
+use super::reference::{Real, Reference};
 use super::report::{Distance, Report, Representation};
-use super::{named, nearest, noise, swap};
-use crate::audio::wav::SoundCheck;
-use crate::audio::{AudioReader, Normalizer, representation};
+use super::{named, nearest, swap};
+use crate::audio::Normalizer;
 use crate::backend::Backend;
 use crate::config::{Config, RepresentationConfig};
 use crate::dataset::{Dataset, Split};
@@ -20,10 +18,10 @@ use crate::render::Renderer;
 use crate::text::Encoder;
 use crate::train::validate::validate;
 
-/// Images drawn or decoded in one batch, at most.
+/// Images drawn in one batch, at most.
 const BATCH: usize = 8;
-/// Seeds of the two kinds of noise.
-const NOISE_SEEDS: [u64; 2] = [0x7768_6974, 0x6d61_7463];
+/// Real segments that are needed for a floor: two halves of two.
+const FEWEST: usize = 4;
 
 /// How much is looked at.
 #[derive(Clone, Debug)]
@@ -56,22 +54,15 @@ pub struct Evaluation<'a, B: Backend> {
     pub options: Options,
 }
 
+/// What turns images into clips that were measured.
+#[derive(Clone, Copy)]
+struct Ears<'a> {
+    renderer: &'a Renderer,
+    listener: &'a Listener,
+}
+
 /// Told what is being done, how far it is, and how far it goes; false stops.
 pub type Progress<'p> = dyn FnMut(&str, usize, usize) -> bool + 'p;
-
-/// Real segments, decoded and measured.
-struct Real {
-    clips: Clips,
-    tracks: Vec<usize>,
-    heard: Vec<Heard>,
-}
-
-impl Real {
-    fn measured(&self) -> Vec<RealClip> {
-        let clips = self.tracks.iter().zip(&self.clips.attributes);
-        clips.map(|(&track, &attributes)| RealClip { track, attributes }).collect()
-    }
-}
 
 impl<B: Backend> Evaluation<'_, B> {
     /// Fails where the data cannot be compared with what this model makes.
@@ -86,9 +77,9 @@ impl<B: Backend> Evaluation<'_, B> {
                 "{dir} holds other images than this model makes; prepare it with the model's data.* and model.image"
             ));
         }
-        if self.dataset.len(Split::Validation) < 4 {
+        if self.dataset.len(Split::Validation) < FEWEST {
             return wrong(format!(
-                "{dir} has {} held-out segments; at least 4 are needed (prepare --validation 0.1)",
+                "{dir} has {} held-out segments; at least {FEWEST} are needed (prepare --validation 0.1)",
                 self.dataset.len(Split::Validation)
             ));
         }
@@ -96,7 +87,8 @@ impl<B: Backend> Evaluation<'_, B> {
             return wrong(format!("{dir} has no segments to train on, by which features are scaled"));
         }
         if self.text.is_none() && !self.options.given.is_empty() {
-            let problem = "this model was trained without captions (text.mode = none); it cannot follow words";
+            let problem =
+                "this model was trained without captions (text.mode = none); it cannot follow words";
             return Err(Error::config("--pair", problem));
         }
         Ok(())
@@ -113,21 +105,26 @@ impl<B: Backend> Evaluation<'_, B> {
     pub fn run(&mut self, progress: &mut Progress<'_>) -> Result<Report> {
         self.check()?;
         let mut report = Report { options: self.options.clone().into(), ..Report::default() };
-        let listener = Listener::new(self.config.data.sample_rate);
-        let data_renderer = Renderer::new(&self.representation(), self.dataset.normalizer().clone())?;
+        let reference = Reference::new(self.dataset)?;
         let renderer = Renderer::new(&self.representation(), self.normalizer.clone())?;
+        let ears = Ears { renderer: &renderer, listener: reference.listener() };
 
         progress("validating", 0, 1);
         report.validation = self.validation()?;
         report.swap = self.swap(progress)?;
 
-        let held_out = self.real(Split::Validation, &listener, &data_renderer, progress)?;
-        let training = self.real(Split::Train, &listener, &data_renderer, progress)?;
+        let Options { count, real, .. } = self.options;
+        let held_out = reference.real(Split::Validation, real, progress)?;
+        let training = reference.real(Split::Train, real, progress)?;
         let prompts = self.prompts();
-        let samples = self.draw("drawing samples", &prompts, &listener, &renderer, progress)?;
-        let noises = self.noises(&held_out, &listener, &data_renderer, progress)?;
-        let originals = self.originals(&listener, &data_renderer, &mut report.representation, progress)?;
-        self.image_error(&held_out, &data_renderer, &mut report.representation)?;
+        let samples = self.draw("drawing samples", &prompts, ears, progress)?;
+        let noises = reference.noises(&held_out, count, progress)?;
+        let (originals, spectral) = reference.files(count, progress)?;
+        report.representation = Representation {
+            files: originals.len(),
+            log_spectral_distance_db: mean(&spectral),
+            image_error: mean(&reference.image_errors()?),
+        };
 
         report.distances = distances(&held_out, &training, &samples, &originals, &noises);
         report.rates = vec![
@@ -141,7 +138,8 @@ impl<B: Backend> Evaluation<'_, B> {
             nearest::compare(&scaled(&samples), &scaled(&held_out.clips), &scaled(&training.clips), file);
         report.set_means(&held_out.clips, &samples);
         if self.text.is_none() {
-            let without = "this model was trained without captions: whether it follows words was not measured";
+            let without =
+                "this model was trained without captions: whether it follows words was not measured";
             report.notes.push(without.to_string());
             return Ok(report);
         }
@@ -150,8 +148,8 @@ impl<B: Backend> Evaluation<'_, B> {
         let true_of: Vec<Vec<String>> =
             held_out.tracks.iter().map(|&track| tracks[track].captions.clone()).collect();
         report.named = named::compare((&samples.attributes, &said), (&held_out.clips.attributes, &true_of));
-        report.pairs = self.pairs(&held_out, &training, &listener, &renderer, progress)?;
-        if report.pairs.is_empty() {
+        report.pairs = self.pairs(&held_out, &training, ears, progress)?;
+        if report.pairs.is_empty() && self.options.pairs > 0 {
             let none = "no held-out caption is a list with a tempo, brightness or drums in it; give pairs with --pair";
             report.notes.push(none.to_string());
         }
@@ -170,41 +168,13 @@ impl<B: Backend> Evaluation<'_, B> {
         swap::swap(&self.model, self.config, self.dataset, text, self.options.count, &mut tell)
     }
 
-    /// Segments spread over a split.
-    fn real(
-        &self,
-        split: Split,
-        listener: &Listener,
-        renderer: &Renderer,
-        progress: &mut Progress<'_>,
-    ) -> Result<Real> {
-        let len = self.dataset.len(split);
-        let count = len.min(self.options.real.max(4));
-        let each = self.model.dit.image_len();
-        let mut real = Real { clips: Clips::default(), tracks: Vec::new(), heard: Vec::new() };
-        for first in (0..count).step_by(BATCH) {
-            let part = BATCH.min(count - first);
-            let mut images = vec![0.0; part * each];
-            for (i, image) in images.chunks_exact_mut(each).enumerate() {
-                real.tracks.push(self.dataset.read_segment(split, (first + i) * len / count, image)?);
-            }
-            let heard = real.clips.add_images(listener, renderer, &images)?;
-            if split == Split::Validation {
-                real.heard.extend(heard);
-            }
-            if !progress("listening to real segments", first + part, count) {
-                return Err(Error::Interrupted);
-            }
-        }
-        Ok(real)
-    }
-
     /// Captions of held-out tracks: every track's first, then every track's second, and so on; empty for a model without words.
     fn prompts(&self) -> Vec<String> {
         let tracks = self.dataset.tracks();
         let held_out: Vec<usize> =
             (0..tracks.len()).filter(|&track| tracks[track].split == Split::Validation).collect();
-        let caption = |i: usize| self.dataset.caption(held_out[i % held_out.len()], (i / held_out.len()) as u64);
+        let caption =
+            |i: usize| self.dataset.caption(held_out[i % held_out.len()], (i / held_out.len()) as u64);
         (0..self.options.count)
             .map(|i| if self.text.is_some() { caption(i).to_string() } else { String::new() })
             .collect()
@@ -215,8 +185,7 @@ impl<B: Backend> Evaluation<'_, B> {
         &mut self,
         what: &str,
         prompts: &[String],
-        listener: &Listener,
-        renderer: &Renderer,
+        ears: Ears<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<Clips> {
         let schedule = self.model.schedule;
@@ -231,126 +200,21 @@ impl<B: Backend> Evaluation<'_, B> {
                     Some(Guidance::new(&self.config.sample, wanted, none))
                 }
             };
-            let order = Order {
-                guidance,
-                ..Order::plain(self.model.dit, self.options.seed, first as u64, count)
-            };
+            let order =
+                Order { guidance, ..Order::plain(self.model.dit, self.options.seed, first as u64, count) };
             let all = prompts.len() * path.len();
             let mut tell = |step: usize| progress(what, first * path.len() + count * step, all);
             let images = sampler::draw(&self.model, &path, &order, &mut tell)?;
-            clips.add_images(listener, renderer, &images)?;
+            clips.add_images(ears.listener, ears.renderer, &images)?;
         }
         Ok(clips)
-    }
-
-    /// White noise, and noise with the spectra of held-out segments, through encoder and decoder.
-    fn noises(
-        &self,
-        held_out: &Real,
-        listener: &Listener,
-        renderer: &Renderer,
-        progress: &mut Progress<'_>,
-    ) -> Result<[Clips; 2]> {
-        let representation = representation::build(&self.representation())?;
-        let (samples, width) = (representation.segment_samples(), representation.width());
-        let channels = self.config.data.mix.channels();
-        let count = self.options.count.min(held_out.heard.len());
-        let mut noises = [Clips::default(), Clips::default()];
-        for i in 0..count {
-            let like = &held_out.heard[i * held_out.heard.len() / count];
-            for (clips, seed) in noises.iter_mut().zip(NOISE_SEEDS) {
-                let sound = (0..channels).map(|channel| {
-                    let clip = (i * channels + channel) as u64;
-                    match seed == NOISE_SEEDS[0] {
-                        true => noise::white_like(seed, clip, samples, like),
-                        false => noise::matched(listener, seed, clip, samples, like),
-                    }
-                });
-                let mut image = representation.encode(&sound.collect::<Vec<_>>())?;
-                self.dataset.normalizer().apply(&mut image, width)?;
-                clips.add_images(listener, renderer, &image)?;
-            }
-            if !progress("listening to noise", i + 1, count) {
-                return Err(Error::Interrupted);
-            }
-        }
-        Ok(noises)
-    }
-
-    /// Held-out sounds from their files, as they are, and how far encode and decode take them.
-    fn originals(
-        &self,
-        listener: &Listener,
-        renderer: &Renderer,
-        found: &mut Representation,
-        progress: &mut Progress<'_>,
-    ) -> Result<Clips> {
-        let representation = representation::build(&self.representation())?;
-        let (samples, width) = (representation.segment_samples(), representation.width());
-        let held_out: Vec<_> =
-            self.dataset.tracks().iter().filter(|track| track.split == Split::Validation).collect();
-        let each = self.options.count.div_ceil(held_out.len().max(1));
-        let mut clips = Clips::default();
-        let mut distances = Vec::new();
-        for (i, track) in held_out.iter().enumerate() {
-            if !progress("listening to the files", i + 1, held_out.len()) {
-                return Err(Error::Interrupted);
-            }
-            let Some(source) = track.sources.iter().find(|source| Path::new(&source.path).is_file()) else {
-                continue;
-            };
-            let path = Path::new(&source.path);
-            // A file that has gone bad since is as good as one that is gone.
-            let Ok(mut reader) = AudioReader::open(path, self.config.data.sample_rate, self.config.data.mix)
-            else {
-                continue;
-            };
-            for _ in 0..each.min(track.segments).min(self.options.count - clips.len()) {
-                let mut sound = Vec::new();
-                if !reader.read(samples, &mut sound).is_ok_and(|read| read == samples) {
-                    break;
-                }
-                let mut image = representation.encode(&sound)?;
-                self.dataset.normalizer().apply(&mut image, width)?;
-                let decoded = &renderer.decode(&image)?[0];
-                distances.push(listener.log_spectral_distance(&sound, &decoded.channels));
-                clips.push(&listener.hear(&sound), SoundCheck::of(&sound));
-            }
-        }
-        found.files = clips.len();
-        found.log_spectral_distance_db = mean(&distances);
-        Ok(clips)
-    }
-
-    /// How far an image is from itself when it was sound in between.
-    fn image_error(&self, held_out: &Real, renderer: &Renderer, found: &mut Representation) -> Result<()> {
-        let representation = representation::build(&self.representation())?;
-        let len = self.dataset.len(Split::Validation);
-        let count = held_out.clips.len().min(2 * BATCH);
-        let mut image = vec![0.0; self.model.dit.image_len()];
-        let mut errors = Vec::new();
-        for i in 0..count {
-            self.dataset.read_segment(Split::Validation, i * len / count, &mut image)?;
-            let decoded = renderer.decode(&image)?.remove(0);
-            let mut sound = decoded.channels;
-            // What was too loud was turned down; the image is of the sound before that.
-            let gain = decoded.check.peak / SoundCheck::of(&sound).peak.max(f32::MIN_POSITIVE);
-            sound.iter_mut().flatten().for_each(|x| *x *= gain);
-            let mut again = representation.encode(&sound)?;
-            self.dataset.normalizer().apply(&mut again, representation.width())?;
-            let square = image.iter().zip(&again).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
-            errors.push((square / image.len() as f64).sqrt());
-        }
-        found.image_error = mean(&errors);
-        Ok(())
     }
 
     fn pairs(
         &mut self,
         held_out: &Real,
         training: &Real,
-        listener: &Listener,
-        renderer: &Renderer,
+        ears: Ears<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<PairResult>> {
         let all = match self.options.given.is_empty() {
@@ -365,7 +229,7 @@ impl<B: Backend> Evaluation<'_, B> {
             let mut side = |which: usize| {
                 let prompts: Vec<String> = (0..count).map(|i| pairs.prompt(i)[which].clone()).collect();
                 let what = format!("drawing pairs, {}", pairs.words[which]);
-                self.draw(&what, &prompts, listener, renderer, progress)
+                self.draw(&what, &prompts, ears, progress)
             };
             let [low, high] = [side(0)?, side(1)?].map(|clips| clips.attributes);
             let measured: Vec<[f64; 2]> =
@@ -389,7 +253,13 @@ fn mean(values: &[f64]) -> Option<f64> {
 }
 
 /// All sets beside the held-out segments.
-fn distances(held_out: &Real, training: &Real, samples: &Clips, originals: &Clips, noises: &[Clips; 2]) -> Vec<Distance> {
+fn distances(
+    held_out: &Real,
+    training: &Real,
+    samples: &Clips,
+    originals: &Clips,
+    noises: &[Clips; 2],
+) -> Vec<Distance> {
     let scale = Scale::of(&training.clips.features);
     let scaled = |clips: &Clips| scale.apply(&clips.features);
     let reference = scaled(&held_out.clips);

@@ -94,7 +94,10 @@ mod tests {
         let caption = "A fast lo-fi hip hop track at 141 bpm in F# mixolydian, played on bell, no drums.";
         assert_eq!(bpm(caption), Some(141.0));
         assert_eq!(key(caption), Some(Key { tonic: 6, minor: false }));
-        assert_eq!((bpm("96BPM beat"), bpm("at 9999 bpm"), bpm("bpm"), bpm("techno")), (Some(96.0), None, None, None));
+        assert_eq!(
+            (bpm("96BPM beat"), bpm("at 9999 bpm"), bpm("bpm"), bpm("techno")),
+            (Some(96.0), None, None, None)
+        );
         assert_eq!(key("in B flat major"), Some(Key { tonic: 10, minor: false }));
         assert_eq!(key("Eb minor"), Some(Key { tonic: 3, minor: true }));
         assert_eq!(key("techno, slow, minor key"), None);
