@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! mel dB     L[b, t] = 20 log10 max(M |X|, 1e-4), 40 Slaney bands, 64 ms windows every 8 ms
-//! onsets     o[t] = mean_b max(L[b, t] - L[b, t-1], 0)                   (spectral flux, Bello et al. 2005, section III)
+//! onsets     o[t] = mean_b max(L[b, t + d] - L[b, t], 0), d 48 ms       (spectral flux, Bello et al. 2005, section III)
 //! chroma     spectral peaks from 100 Hz to 2 kHz of 256 ms windows, by pitch class, in shares (Gomez 2006, section 3.1)
-//! percussive share of energy under the mask P^2 / (P^2 + H^2), H and P the running medians of |X| over 31 frames
-//!            and over 31 bins                                            (Fitzgerald 2010, eq. 1-4)
+//! percussive share of energy under the mask P^2 / (P^2 + H^2), H and P the running medians of |X| over 250 ms
+//!            and over 200 Hz                                             (Fitzgerald 2010, eq. 1-4)
 //! ```
 
 use realfft::num_complex::Complex32;
@@ -29,8 +29,11 @@ const CHROMA_WINDOWS: usize = 4;
 const CHROMA_HZ: [f64; 2] = [100.0, 2000.0];
 /// Magnitude below which nothing is heard: -80 dB.
 const FLOOR: f32 = 1e-4;
-/// Width of the medians, in frames and in bins.
-const MEDIAN_WIDTH: usize = 31;
+/// Widths of the medians, at 16 kHz 31 frames and 13 bins.
+const MEDIAN_SECONDS: f64 = 0.248;
+const MEDIAN_HZ: f64 = 203.0;
+/// Time over which a rise counts as one: a decoder smears beginnings.
+const RISE_SECONDS: f64 = 0.048;
 /// Keeps ratios of silence finite.
 const TINY: f64 = 1e-12;
 /// Frequency of pitch class 0: C4, with A4 at 440 Hz.
@@ -59,7 +62,7 @@ pub struct Heard {
     pub spectrum: Vec<f64>,
     /// Hertz between bins.
     pub bin_hz: f64,
-    /// Onset envelope in dB a frame, `[frames - 1]`.
+    /// Onset envelope in dB, a value a frame.
     pub onsets: Vec<f64>,
     /// Shares of the pitch classes; all 0 where there is no note.
     pub chroma: [f64; PITCH_CLASSES],
@@ -105,14 +108,18 @@ impl Listener {
         let mut mel_db = if frames > 0 { self.mel.apply(&rows, frames) } else { Vec::new() };
         mel_db.iter_mut().for_each(|x| *x = 20.0 * x.max(FLOOR).log10());
         let rate = f64::from(self.sample_rate);
+        let frame_seconds = self.stft.hop() as f64 / rate;
+        let bin_hz = rate / (2 * (bins - 1)) as f64;
+        let widths = [MEDIAN_SECONDS / frame_seconds, MEDIAN_HZ / bin_hz].map(|width| width.round() as usize);
+        let rise = ((RISE_SECONDS / frame_seconds).round() as usize).max(1);
         Heard {
-            frame_seconds: self.stft.hop() as f64 / rate,
+            frame_seconds,
             seconds: mono.len() as f64 / rate,
             level_dbfs: 10.0 * square.log10(),
-            onsets: flux(&mel_db, frames),
+            onsets: flux(&mel_db, frames, rise),
             chroma: self.pitch_classes(&mono),
-            percussive: percussive(&magnitude, &rows, bins),
-            bin_hz: rate / (2 * (bins - 1)) as f64,
+            percussive: percussive(&magnitude, &rows, bins, widths),
+            bin_hz,
             mel_db,
             spectrum,
         }
@@ -189,24 +196,26 @@ fn magnitudes(stft: &Stft, mono: &[f32]) -> Vec<f32> {
     spectrum.into_iter().map(|x| scale * x.norm()).collect()
 }
 
-fn flux(mel_db: &[f32], frames: usize) -> Vec<f64> {
-    let mut onsets = vec![0.0; frames.saturating_sub(1)];
+fn flux(mel_db: &[f32], frames: usize, rise: usize) -> Vec<f64> {
+    let mut onsets = vec![0.0; frames.saturating_sub(rise)];
     for band in mel_db.chunks_exact(frames.max(1)) {
-        for (sum, pair) in onsets.iter_mut().zip(band.windows(2)) {
-            *sum += f64::from((pair[1] - pair[0]).max(0.0)) / BANDS as f64;
+        for (sum, (before, after)) in onsets.iter_mut().zip(band.iter().zip(&band[rise.min(frames)..])) {
+            *sum += f64::from((after - before).max(0.0)) / BANDS as f64;
         }
     }
     onsets
 }
 
 /// `magnitude` is `[frames, bins]`, `rows` the same, transposed.
-fn percussive(magnitude: &[f32], rows: &[f32], bins: usize) -> f64 {
+fn percussive(magnitude: &[f32], rows: &[f32], bins: usize, [in_time, in_bins]: [usize; 2]) -> f64 {
     let frames = magnitude.len() / bins;
     if frames == 0 {
         return 0.0;
     }
-    let over_bins: Vec<f32> = magnitude.chunks_exact(bins).flat_map(running_median).collect();
-    let over_time: Vec<f32> = rows.chunks_exact(frames).flat_map(running_median).collect();
+    let over_bins: Vec<f32> =
+        magnitude.chunks_exact(bins).flat_map(|row| running_median(row, in_bins)).collect();
+    let over_time: Vec<f32> =
+        rows.chunks_exact(frames).flat_map(|row| running_median(row, in_time)).collect();
     let (mut hit, mut all) = (0.0, 0.0);
     for (t, frame) in magnitude.chunks_exact(bins).enumerate() {
         for (k, &x) in frame.iter().enumerate() {
@@ -220,11 +229,11 @@ fn percussive(magnitude: &[f32], rows: &[f32], bins: usize) -> f64 {
     hit / (all + TINY)
 }
 
-/// Median over a window of [`MEDIAN_WIDTH`] values around each, shorter at the ends.
-fn running_median(row: &[f32]) -> Vec<f32> {
-    let half = MEDIAN_WIDTH / 2;
+/// Median over a window of about `width` values around each, an odd number, shorter at the ends.
+fn running_median(row: &[f32], width: usize) -> Vec<f32> {
+    let half = width / 2;
     let place = |sorted: &[f32], x: f32| sorted.partition_point(|&y| y < x);
-    let mut sorted: Vec<f32> = Vec::with_capacity(MEDIAN_WIDTH);
+    let mut sorted: Vec<f32> = Vec::with_capacity(width + 1);
     for &x in row.iter().take(half) {
         sorted.insert(place(&sorted, x), x);
     }
@@ -248,12 +257,12 @@ mod tests {
     #[test]
     fn the_running_median_is_the_median_of_each_window() {
         let row: Vec<f32> = (0..100).map(|i| ((i * 37) % 23) as f32).collect();
-        for (i, median) in running_median(&row).into_iter().enumerate() {
+        for (i, median) in running_median(&row, 31).into_iter().enumerate() {
             let mut window = row[i.saturating_sub(15)..(i + 16).min(100)].to_vec();
             window.sort_by(f32::total_cmp);
             assert_eq!(median, window[window.len() / 2], "at {i}");
         }
-        assert_eq!(running_median(&[3.0]), [3.0]);
+        assert_eq!(running_median(&[3.0], 17), [3.0]);
     }
 
     #[test]

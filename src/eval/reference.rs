@@ -81,6 +81,10 @@ impl<'a> Reference<'a> {
     pub fn real(&self, split: Split, most: usize, progress: &mut Progress<'_>) -> Result<Real> {
         let (len, each) = (self.dataset.len(split), self.image_len());
         let count = len.min(most);
+        let what = match split {
+            Split::Train => "listening to training segments",
+            Split::Validation => "listening to held-out segments",
+        };
         let mut real = Real::default();
         for first in (0..count).step_by(BATCH) {
             let part = BATCH.min(count - first);
@@ -91,7 +95,7 @@ impl<'a> Reference<'a> {
             let heard = real.clips.add_images(&self.listener, &self.renderer, &images)?;
             // Only held-out segments have noise made after them.
             real.heard.extend(heard.into_iter().filter(|_| split == Split::Validation));
-            tell(progress, "listening to real segments", first + part, count)?;
+            tell(progress, what, first + part, count)?;
         }
         Ok(real)
     }

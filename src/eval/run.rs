@@ -7,19 +7,23 @@ use super::listen::Listener;
 use super::pairs::{self, Ordered, PairResult, PromptPairs};
 use super::reference::{Real, Reference};
 use super::report::{Distance, Report, Representation};
-use super::{named, nearest, swap};
+use super::{named, nearest, noise, swap};
 use crate::audio::Normalizer;
 use crate::backend::Backend;
 use crate::config::{Config, RepresentationConfig};
 use crate::dataset::{Dataset, Split};
 use crate::diffusion::sampler::{self, Guidance, Model, Order};
 use crate::error::{Error, Result};
+use crate::random;
 use crate::render::Renderer;
 use crate::text::Encoder;
 use crate::train::validate::validate;
 
 /// Images drawn in one batch, at most.
 const BATCH: usize = 8;
+/// Divisions into halves that the floor is the mean of, and their seed.
+const DIVISIONS: u64 = 8;
+const DIVISION_SEED: u64 = 0x6861_6c66;
 /// Real segments that are needed for a floor: two halves of two.
 const FEWEST: usize = 4;
 
@@ -274,14 +278,12 @@ fn distances(
         })
     };
     debug_assert!(reference.iter().all(|clip| clip.len() == FEATURES));
-    // Every other segment: both halves hear all tracks.
-    let half = |odd: usize| reference.iter().skip(odd).step_by(2).cloned().collect::<Vec<_>>();
     let training = scaled(&training.clips);
     let spread: Vec<Vec<f64>> = (0..samples.len().min(training.len()))
         .map(|i| training[i * training.len() / samples.len().min(training.len())].clone())
         .collect();
     let rows = [
-        row("real: one half beside the other", &half(0), &half(1)),
+        floor(&reference),
         row("real: training segments", &spread, &reference),
         row("real: files, not encoded", &scaled(originals), &reference),
         row("SAMPLES", &scaled(samples), &reference),
@@ -289,4 +291,22 @@ fn distances(
         row("white noise", &scaled(&noises[0]), &reference),
     ];
     rows.into_iter().flatten().collect()
+}
+
+/// Two random halves beside each other, the mean of several divisions.
+fn floor(clips: &[Vec<f64>]) -> Option<Distance> {
+    let half = clips.len() / 2;
+    let (mut mel_fd, mut squared) = (0.0, 0.0);
+    for division in 0..DIVISIONS {
+        let key = noise::key(DIVISION_SEED, division);
+        let mut order: Vec<usize> = (0..clips.len()).collect();
+        order.sort_by_key(|&clip| random::word(key, clip as u64));
+        let side = |part: &[usize]| part.iter().map(|&clip| clips[clip].clone()).collect::<Vec<_>>();
+        let [a, b] = [side(&order[..half]), side(&order[half..])];
+        mel_fd += Gaussian::of(&a).frechet(&Gaussian::of(&b)) / DIVISIONS as f64;
+        squared += kernel(&a, &b) / DIVISIONS as f64;
+    }
+    let beside = clips.len() - half;
+    let set = "real: one half beside the other";
+    (half > 1).then_some(Distance { set, clips: half, beside, mel_fd, kernel: squared })
 }
