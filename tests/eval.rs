@@ -190,7 +190,8 @@ fn the_measures_order_the_demo_corpus() {
         println!("{attribute:?}: {:.3} of {} pairs, {:?}", ordered.right, ordered.pairs, ordered.means);
         ordered.right
     };
-    assert!(ordered(Attribute::Tempo, &tempo) > 0.95);
+    // The first bars alone; over whole songs it is more (docs/eval.md).
+    assert!(ordered(Attribute::Tempo, &tempo) > 0.93);
     assert!(ordered(Attribute::Brightness, &|row| Some(&row[7] == "bright")) > 0.97);
     assert!(ordered(Attribute::Drums, &|row| Some(&row[6] == "yes")) > 0.95);
 }
