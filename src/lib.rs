@@ -18,6 +18,7 @@ pub mod dataset;
 pub mod diffusion;
 pub mod dit;
 pub mod error;
+pub mod eval;
 pub mod files;
 pub mod inspect;
 pub mod memory;

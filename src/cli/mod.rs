@@ -3,6 +3,7 @@
 pub mod data;
 pub mod device;
 pub mod devices;
+pub mod eval;
 pub mod inspect;
 pub mod prepare;
 pub mod preset;
@@ -37,6 +38,7 @@ enum Command {
     Prepare(prepare::PrepareArgs),
     Train(train::TrainArgs),
     Sample(sample::SampleArgs),
+    Eval(eval::EvalArgs),
     Inspect(inspect::InspectArgs),
     /// List what there is to compute on: CPU, GPUs with driver and free memory, or why there are none
     Devices,
@@ -105,6 +107,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Prepare(args) => prepare::run(&args, &STOP),
         Command::Train(args) => return train::run(&args, &STOP),
         Command::Sample(args) => return sample::run(&args, &STOP),
+        Command::Eval(args) => return eval::run(&args, &STOP),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices => devices::run(),
         Command::Preset(args) => preset::run(&args),
