@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod decode;
+pub mod examine;
 mod gaps;
 pub mod griffin_lim;
 pub mod input;

@@ -102,7 +102,7 @@ pub fn run(cli: Cli) -> Result<u8> {
     })
     .context("cannot install the Ctrl-C handler")?;
     match cli.command {
-        Command::Prepare(args) => prepare::run(&args, &STOP),
+        Command::Prepare(args) => return prepare::run(&args, &STOP),
         Command::Train(args) => return train::run(&args, &STOP),
         Command::Sample(args) => return sample::run(&args, &STOP),
         Command::Inspect(args) => inspect::run(&args),

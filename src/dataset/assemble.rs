@@ -107,6 +107,7 @@ fn merged_facts(track: &Prepared) -> Facts {
         licence: tags.licence,
         ..Facts::default()
     });
+    facts.use_labels();
     facts
 }
 
