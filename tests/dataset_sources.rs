@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dit_engine::dataset::sources::{Collection, collect};
+use dit_engine::dataset::labels::Template;
+use dit_engine::dataset::sources::{Collection, SourceTrack, collect};
 use dit_engine::dataset::table::TableOptions;
 
 fn folder_with(files: &[&str]) -> tempfile::TempDir {
@@ -230,4 +231,32 @@ fn a_source_that_does_not_exist_is_an_error() {
         collect(&[PathBuf::from("no/such/folder")], &TableOptions::default()).unwrap_err().to_string();
     assert!(error.contains("no/such/folder"), "{error}");
     assert!(collect(&[], &TableOptions::default()).is_err());
+}
+
+#[test]
+fn labels_make_a_caption_where_there_is_none() {
+    let rows = b"file_name,caption,genre,mood,tempo\nok1.ogg,prose,rock,calm,120.4\nok2.ogg,,rock,,98\nok3.ogg,,nan,,\n";
+    let folder = folder_with(&["ok1.ogg", "ok2.ogg", "ok3.ogg"]);
+    let path = put(folder.path(), "t.csv", rows);
+    let made = |template: Option<&str>| -> Vec<Vec<String>> {
+        let caption_template = template.map(|text| Template::parse(text).unwrap());
+        let found = collect(
+            std::slice::from_ref(&path),
+            &TableOptions { caption_template, ..TableOptions::default() },
+        );
+        let caption = |track: SourceTrack| {
+            let mut facts = track.facts;
+            facts.use_labels();
+            facts.captions
+        };
+        found.unwrap().tracks.into_iter().map(caption).collect()
+    };
+    assert_eq!(made(None), [vec!["prose"], vec!["rock, 98 bpm"], vec![]]);
+    assert_eq!(made(Some("{mood} {genre}, at {tempo} bpm")), [vec!["prose"], vec!["at 98 bpm"], vec![]]);
+    let unknown = TableOptions {
+        caption_template: Some(Template::parse("{colour}").unwrap()),
+        ..TableOptions::default()
+    };
+    let reasons = reasons(&collect(&[path.clone()], &unknown).unwrap());
+    assert!(reasons.contains("no column colour (--caption-template) among file_name, caption"), "{reasons}");
 }
