@@ -74,6 +74,7 @@ fn a_healthy_data_set_has_no_findings_before_and_after() {
     let health = look(std::slice::from_ref(&source));
     assert_eq!(told(&health), [], "{health}");
     assert_eq!((health.tracks, health.captions, health.artists), (3, 3, 2));
+    assert_eq!(told(&look(&[source.join("metadata.csv")])), []);
     assert_eq!((health.licences["CC0"], health.genres["rock"]), (3, 3));
     let out = tempfile::tempdir().unwrap();
     prepare(&options(&source, out.path()), &GO, &()).unwrap();

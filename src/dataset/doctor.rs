@@ -41,6 +41,7 @@ pub struct CheckOptions {
 pub fn check(options: &CheckOptions, stop: &AtomicBool, progress: &dyn Progress) -> Result<Health> {
     let what = options.sources.iter().map(|source| printable(source)).collect();
     if let [folder] = options.sources.as_slice()
+        && folder.is_dir()
         && let Some(info) = DatasetInfo::read(folder)?
     {
         return check_prepared(what, folder, &info, stop, progress);
