@@ -142,7 +142,7 @@ impl Builder<'_> {
             let Some(inside) = self.name(&name) else { continue };
             let (start, bytes) = (entry.raw_file_position(), entry.size());
             if !kind.is_file() && !kind.is_contiguous() {
-                self.problem(&name, "is a link or a device, no file".to_string());
+                self.problem(&name, "is a link, a device or sparse, no plain file".to_string());
             } else if start.checked_add(bytes).is_none_or(|end| end > length_bytes) {
                 let there = length_bytes.saturating_sub(start);
                 self.problem(

@@ -1,39 +1,26 @@
 //! `hf:OWNER/NAME[@REV]`: a data set of the Hugging Face hub, downloaded into the hub's own cache, where other programs
-//! find it too. What is there is not fetched again, an interrupted file goes on where it stopped, and every file is
-//! compared with the size and hash that the hub declares.
+//! find it too. What is there is not fetched again; how a file is fetched is in `hub_file`.
 
 use std::fs;
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use serde::Deserialize;
 
-use super::identify::sha256;
+use super::hub_file::{Job, MAX_TEXT_BYTES, RemoteFile, fetch, is_answer};
 use super::member::guarded;
 use super::prepare::{Phase, Progress};
-use super::sources::is_audio_name;
 use super::text::clean;
-use crate::audio::Input;
 use crate::error::{Error, Result};
 
 /// What begins the name of such a source.
 const PREFIX: &str = "hf:";
 const DEFAULT_REVISION: &str = "main";
-/// Files that are fetched besides recordings: tables, containers, captions, the card, licences.
-const EXTENSIONS: [&str; 9] = ["csv", "tsv", "jsonl", "parquet", "zip", "tar", "txt", "md", "json"];
-/// Texts larger than this are no captions and no card.
-const MAX_TEXT_BYTES: u64 = 64 << 20;
-/// Attempts at one file; each goes on where the one before stopped.
-const ATTEMPTS: u32 = 5;
 /// What the hub says about a data set is cut off here.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the hub is and how to enter it.
 #[derive(Clone, Default)]
@@ -205,41 +192,6 @@ struct About {
     siblings: Vec<RemoteFile>,
 }
 
-#[derive(Clone, Deserialize)]
-struct RemoteFile {
-    rfilename: String,
-    size: Option<u64>,
-    #[serde(rename = "blobId")]
-    blob_id: Option<String>,
-    lfs: Option<LargeFile>,
-}
-
-#[derive(Clone, Deserialize)]
-struct LargeFile {
-    sha256: Option<String>,
-}
-
-impl RemoteFile {
-    fn is_wanted(&self) -> bool {
-        let path = Path::new(&self.rfilename);
-        let is_inside = path.components().all(|part| match part {
-            Component::Normal(name) => !name.as_encoded_bytes().starts_with(b"."),
-            _ => false,
-        });
-        let end = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let is_known = EXTENSIONS.contains(&end.as_str()) || path.file_name().is_some_and(is_audio_name);
-        let is_text = ["txt", "md", "json"].contains(&end.as_str());
-        let size = self.size.unwrap_or(1);
-        is_inside && is_known && size > 0 && !(is_text && size > MAX_TEXT_BYTES)
-    }
-
-    /// The name of its content in the cache.
-    fn etag(&self) -> Option<&str> {
-        let etag = self.lfs.as_ref().and_then(|lfs| lfs.sha256.as_deref()).or(self.blob_id.as_deref())?;
-        (!etag.is_empty() && etag.chars().all(|c| c.is_ascii_alphanumeric())).then_some(etag)
-    }
-}
-
 fn ask(repo: &ApiRepo) -> Result<About, String> {
     let answer = repo.info_request().query("blobs", "true").call().map_err(|error| error.to_string())?;
     let body = answer.into_body().into_reader().take(MAX_ANSWER_BYTES);
@@ -251,14 +203,9 @@ fn ask(repo: &ApiRepo) -> Result<About, String> {
     Ok(about)
 }
 
-/// Whether the hub itself said no, which no copy can answer.
-fn is_answer(reason: &str) -> bool {
-    ["401", "403", "404"].iter().any(|code| reason.contains(code))
-}
-
 fn advice(id: &str, revision: &str, reason: &str) -> String {
     let reason = clean(reason);
-    if reason.contains("404") {
+    if reason.contains("status: 404") {
         return format!("the hub has no data set {id} with a revision {revision}");
     }
     if is_answer(&reason) {
@@ -276,135 +223,6 @@ fn cached(named: &CacheRepo, cache: &Cache, id: &str, revision: &str) -> Option<
     let commit = fs::read_to_string(cache.path().join(folder_name).join("refs").join(revision));
     let commit = commit.unwrap_or_else(|_| revision.to_string());
     Some(named.pointer_path(commit.trim())).filter(|folder| folder.is_dir())
-}
-
-/// One file to fetch.
-struct Job {
-    file: RemoteFile,
-    repo: ApiRepo,
-    /// Where the contents are, by their hash.
-    blobs: PathBuf,
-    /// Where the commit's files are.
-    folder: PathBuf,
-}
-
-/// Fetches a file in a thread of its own, so that Ctrl-C need not wait for it: what came so far stays for the next run.
-fn fetch(job: Job, stop: &AtomicBool, progress: &dyn Progress) -> Result<Result<(), (String, String)>> {
-    let name = job.file.rfilename.clone();
-    let bytes = Arc::new(AtomicU64::new(0));
-    let (done, finished) = channel();
-    let counted = bytes.clone();
-    std::thread::spawn(move || {
-        let result =
-            (0..ATTEMPTS).fold(Err(String::new()), |result: Result<(), String>, attempt| match result {
-                Ok(()) => Ok(()),
-                Err(reason) if attempt > 0 && is_answer(&reason) => Err(reason),
-                Err(_) => {
-                    // Nothing before the first attempt, then 0.2 s, 0.4 s, ...
-                    std::thread::sleep(Duration::from_millis(if attempt == 0 { 0 } else { 100 << attempt }));
-                    guarded(|| job.attempt(&counted))
-                }
-            });
-        // Nobody listens any more after Ctrl-C.
-        let _ = done.send(result);
-    });
-    let mut told = 0;
-    loop {
-        let result = finished.recv_timeout(LOOK_EVERY);
-        let now = bytes.load(Ordering::Relaxed);
-        progress.advance(now.saturating_sub(told));
-        told = told.max(now);
-        match result {
-            Ok(result) => return Ok(result.map_err(|reason| (name, clean(&reason)))),
-            Err(RecvTimeoutError::Disconnected) => {
-                return Ok(Err((name, "its download ended early".to_string())));
-            }
-            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Err(Error::Interrupted),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-    }
-}
-
-impl Job {
-    fn attempt(&self, bytes: &Arc<AtomicU64>) -> Result<(), String> {
-        let target = self.folder.join(&self.file.rfilename);
-        if let (Some(etag), Some(size)) = (self.file.etag(), self.file.size) {
-            let blob = self.blobs.join(etag);
-            // A part that is whole cannot go on; a kill between its last byte and its renaming leaves one.
-            let part = blob.with_extension("part");
-            if fs::metadata(&part).is_ok_and(|part| part.len() >= size) {
-                fs::remove_file(&part).map_err(|error| error.to_string())?;
-            }
-            // Another revision may have brought the same content.
-            if fs::metadata(&blob).is_ok_and(|blob| blob.len() == size) && link(&blob, &target).is_ok() {
-                return self.verify(&target);
-            }
-        }
-        let counter = Counter(bytes.clone());
-        let encoded = percent_encoded(&self.file.rfilename);
-        let got = self.repo.download_with_progress(&encoded, counter).map_err(|error| error.to_string())?;
-        if !got.starts_with(&self.folder) {
-            return Err("was changed on the hub meanwhile; run again".to_string());
-        }
-        if got != target {
-            fs::create_dir_all(target.parent().unwrap_or(&target)).map_err(|error| error.to_string())?;
-            fs::rename(&got, &target).map_err(|error| error.to_string())?;
-        }
-        self.verify(&target)
-    }
-
-    /// Compares with the size and the hash that the hub declares; what differs is removed.
-    fn verify(&self, target: &Path) -> Result<(), String> {
-        let size = fs::metadata(target).map_err(|error| error.to_string())?.len();
-        let declared = self.file.lfs.as_ref().and_then(|lfs| lfs.sha256.clone());
-        let is_size = self.file.size.is_none_or(|declared| declared == size);
-        let go = AtomicBool::new(false);
-        let is_same = is_size
-            && declared.is_none_or(|hash| sha256(&Input::file(target), &go).is_ok_and(|own| own == hash));
-        if is_same {
-            return Ok(());
-        }
-        let blob = fs::canonicalize(target);
-        for path in [Some(target.to_path_buf()), blob.ok()].into_iter().flatten() {
-            let _ = fs::remove_file(path);
-        }
-        Err("arrived damaged: it is not what the hub declares; run again".to_string())
-    }
-}
-
-#[cfg(unix)]
-fn link(blob: &Path, target: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(target.parent().unwrap_or(target))?;
-    std::os::unix::fs::symlink(fs::canonicalize(blob)?, target)
-}
-
-#[cfg(not(unix))]
-fn link(_blob: &Path, _target: &Path) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
-}
-
-/// Counts what came.
-struct Counter(Arc<AtomicU64>);
-
-impl hf_hub::api::Progress for Counter {
-    fn init(&mut self, _size: usize, _filename: &str) {}
-    fn update(&mut self, size: usize) {
-        self.0.fetch_add(size as u64, Ordering::Relaxed);
-    }
-    fn finish(&mut self) {}
-}
-
-/// A path as an address has it.
-fn percent_encoded(path: &str) -> String {
-    let mut encoded = String::new();
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 /// The licence by the card of the data set.
@@ -452,6 +270,5 @@ mod tests {
         );
         assert_eq!(licence_of("---\nlicense:\n- a\n- b\ntags: x\n---\n").as_deref(), Some("a, b"));
         assert_eq!(licence_of("# Set\nlicense: x"), None);
-        assert_eq!(percent_encoded("a b/é.wav"), "a%20b/%C3%A9.wav");
     }
 }

@@ -10,6 +10,7 @@
 
 mod archive;
 mod assemble;
+mod checks;
 mod columns;
 pub mod config;
 mod containers;
@@ -20,6 +21,7 @@ mod finder;
 pub mod fingerprint;
 pub mod health;
 pub mod hub;
+mod hub_file;
 mod identify;
 pub mod labels;
 pub mod loader;

@@ -46,6 +46,9 @@ pub(super) fn read_parquet(path: &Path, options: &TableOptions) -> Result<Parque
     guarded(|| Listing::open(path)?.read(path, options))
 }
 
+/// Takes a row: its number, and a function that gives the cell of a column.
+type Take<'a> = dyn FnMut(u64, &dyn Fn(usize) -> Cell) + 'a;
+
 struct Listing {
     reader: SerializedFileReader<File>,
     fields: Vec<TypePtr>,
@@ -106,7 +109,7 @@ impl Listing {
     }
 
     /// Gives every row's cells of the columns in `used` to `take`, with the row's number.
-    fn rows(&self, used: &[usize], take: &mut dyn FnMut(u64, &dyn Fn(usize) -> Cell)) -> Result<(), String> {
+    fn rows(&self, used: &[usize], take: &mut Take<'_>) -> Result<(), String> {
         let used: Vec<usize> = used.iter().copied().filter(|&at| is_text_like(&self.fields[at])).collect();
         let rows = u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0);
         if used.is_empty() {
