@@ -116,13 +116,14 @@ fn what_is_wrong_with_recordings_is_found_by_name() {
 #[test]
 fn captions_artists_and_sides_that_spoil_training_are_found() {
     let folder = healthy();
-    let rows = "file_name,caption,artist,genre,split\n0.wav,a song,Ann,rock,train\n1.wav,A song,ann ,rock,test\n2.wav,,,jazz,train\n";
+    let rows = "file_name,caption,artist,genre,split\n0.wav,a song,Ann,rock,train\n1.wav,A song,ann ,rock,test\n2.wav,,,jazz,train,odd\n";
     fs::write(folder.path().join("metadata.csv"), rows).unwrap();
     for n in 3..8 {
         write_melody(&folder.path().join(format!("{n}.wav")), RATE, 12.0, n, &|x| x);
         fs::write(folder.path().join(format!("{n}.txt")), "a song").unwrap();
     }
     let health = look(&[folder.path().to_path_buf()]);
+    assert!(finding(&health, "damage").items[0].contains("line 4 has 6 fields, the header 5"), "{health}");
     assert_eq!(finding(&health, "leakage").items, ["ann: 1 train, 1 held out"]);
     assert_eq!(finding(&health, "repeated captions").items, ["7 tracks: a song"]);
     assert_eq!(
@@ -135,6 +136,7 @@ fn captions_artists_and_sides_that_spoil_training_are_found() {
     assert_eq!(finding(&health, "licences").items.len(), 8);
     use Severity::{Note, Problem};
     let expected = [
+        ("damage", Note),
         ("repeated captions", Problem),
         ("balance", Note),
         ("leakage", Problem),

@@ -257,6 +257,6 @@ fn labels_make_a_caption_where_there_is_none() {
         caption_template: Some(Template::parse("{colour}").unwrap()),
         ..TableOptions::default()
     };
-    let reasons = reasons(&collect(&[path.clone()], &unknown).unwrap());
+    let reasons = reasons(&collect(std::slice::from_ref(&path), &unknown).unwrap());
     assert!(reasons.contains("no column colour (--caption-template) among file_name, caption"), "{reasons}");
 }

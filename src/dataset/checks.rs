@@ -22,10 +22,11 @@ const REPEATED_TRACKS: usize = 3;
 /// Part of the tracks of one genre that is told.
 const UNBALANCED_NOTE: f64 = 0.6;
 
-/// All of them, in a fixed order. `unreadable` is what could not be used at all.
+/// All of them, in a fixed order. `unreadable` is what could not be used at all, `remarks` what tables were told.
 pub(super) fn all_checks(
     patients: &[Patient],
     unreadable: Vec<String>,
+    remarks: Vec<String>,
     segment_seconds: f64,
 ) -> Vec<Finding> {
     let mut findings = vec![
@@ -35,7 +36,7 @@ pub(super) fn all_checks(
         silence(patients),
         clipping(patients),
         length(patients, segment_seconds),
-        damage(patients),
+        damage(patients, remarks),
     ];
     findings.extend(captions(patients));
     findings.extend([balance(patients), leakage(patients), artists(patients), licences(patients)]);
@@ -152,10 +153,15 @@ fn length(patients: &[Patient], segment_seconds: f64) -> Finding {
     )
 }
 
-fn damage(patients: &[Patient]) -> Finding {
+fn damage(patients: &[Patient], remarks: Vec<String>) -> Finding {
     let lines =
         patients.iter().flat_map(|p| p.warnings.iter().map(move |warning| format!("{}: {warning}", p.name)));
-    found("damage", Severity::Note, "remarks of the decoder", lines.collect())
+    found(
+        "damage",
+        Severity::Note,
+        "remarks of decoders and tables",
+        remarks.into_iter().chain(lines).collect(),
+    )
 }
 
 fn captions(patients: &[Patient]) -> [Finding; 2] {

@@ -46,7 +46,7 @@ pub fn check(options: &CheckOptions, stop: &AtomicBool, progress: &dyn Progress)
     {
         return check_prepared(what, folder, &info, stop, progress);
     }
-    let Collection { tracks, problems, notices, .. } = collect(&options.sources, &options.tables)?;
+    let Collection { tracks, problems, warnings, notices } = collect(&options.sources, &options.tables)?;
     notices.iter().for_each(|notice| progress.notice(notice));
     let mut unreadable: Vec<String> = problems.iter().map(Problem::to_string).collect();
     let (patients, failed) = examine_all(tracks, stop, progress)?;
@@ -54,10 +54,7 @@ pub fn check(options: &CheckOptions, stop: &AtomicBool, progress: &dyn Progress)
     if patients.is_empty() && unreadable.is_empty() {
         return Err(Error::format(printable(&options.sources[0]), "holds no recordings to look at"));
     }
-    let representation = &options.config.representation;
-    let samples = representation.image[1] * representation.hop;
-    let segment_seconds = samples as f64 / f64::from(representation.sample_rate.max(1));
-    Ok(Health::of(what, &patients, unreadable, segment_seconds))
+    Ok(Health::of(what, &patients, unreadable, warnings, segment_seconds(&options.config)))
 }
 
 /// On all cores, in the order of the sources.
@@ -153,9 +150,13 @@ fn check_prepared(
     let results: Vec<(Patient, Option<String>)> = tracks.par_iter().map(look).collect::<Result<_>>()?;
     let (patients, failures): (Vec<Patient>, Vec<Option<String>>) = results.into_iter().unzip();
     unreadable.extend(failures.into_iter().flatten());
-    let representation = &info.config.representation;
+    Ok(Health::of(what, &patients, unreadable, Vec::new(), segment_seconds(&info.config)))
+}
+
+fn segment_seconds(config: &DatasetConfig) -> f64 {
+    let representation = &config.representation;
     let samples = representation.image[1] * representation.hop;
-    Ok(Health::of(what, &patients, unreadable, samples as f64 / f64::from(representation.sample_rate.max(1))))
+    samples as f64 / f64::from(representation.sample_rate.max(1))
 }
 
 fn record_patient(track: &TrackRecord, frames: &[[f32; BANDS]]) -> Patient {

@@ -90,11 +90,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// Judges tracks. `unreadable` is what could not be used at all, `segment_seconds` the length of a segment.
+    /// Judges tracks. `unreadable` is what could not be used at all, `remarks` what is odd about tables, `segment_seconds`
+    /// the length of a segment.
     pub fn of(
         what: Vec<String>,
         patients: &[Patient],
         unreadable: Vec<String>,
+        remarks: Vec<String>,
         segment_seconds: f64,
     ) -> Self {
         Self {
@@ -105,7 +107,7 @@ impl Health {
             artists: patients.iter().filter_map(artist_of).collect::<BTreeSet<_>>().len(),
             genres: counted(patients.iter().filter_map(|patient| patient.genre.clone())),
             licences: counted(patients.iter().map(|patient| patient.licence.clone().unwrap_or_default())),
-            findings: all_checks(patients, unreadable, segment_seconds),
+            findings: all_checks(patients, unreadable, remarks, segment_seconds),
         }
     }
 

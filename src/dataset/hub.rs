@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 /// What begins the name of such a source.
 const PREFIX: &str = "hf:";
 const DEFAULT_REVISION: &str = "main";
+/// What tells people about a data set.
+const CARD: &str = "README.md";
 /// What the hub says about a data set is cut off here.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
 
@@ -115,56 +117,92 @@ pub fn download(
     let failed = |reason: String| Error::format(source, reason);
     let no_cache = || failed("there is no folder for the hub's cache; set HF_HOME".to_string());
     let cache = Cache::new(settings.cache.clone().ok_or_else(no_cache)?);
-    let named = cache.repo(Repo::with_revision(id.clone(), RepoType::Dataset, revision.clone()));
+    let place = Place { source, id: &id, cache: &cache, settings };
+    let copy = place.cached(&revision);
     if settings.offline {
-        let folder = cached(&named, &cache, &id, &revision);
         let folder =
-            folder.ok_or_else(|| failed("is not in the cache, and HF_HUB_OFFLINE is set".to_string()))?;
-        return Ok(Snapshot { notices: notices(source, &folder), folder });
+            copy.ok_or_else(|| failed("is not in the cache, and HF_HUB_OFFLINE is set".to_string()))?;
+        return Ok(Snapshot { notices: vec![licence_notice(source, &folder)], folder });
     }
-    let repo = |revision: &str| -> Result<ApiRepo, String> {
-        let builder = ApiBuilder::from_cache(cache.clone()).with_progress(false);
-        let builder = builder
-            .with_token(settings.token.clone())
-            .with_user_agent("dit-engine", env!("CARGO_PKG_VERSION"));
-        let builder = settings.endpoint.iter().fold(builder, |builder, to| builder.with_endpoint(to.clone()));
-        let api = builder.build().map_err(|error| error.to_string())?;
-        Ok(api.repo(Repo::with_revision(id.clone(), RepoType::Dataset, revision.to_string())))
-    };
-    let asked = guarded(|| ask(&repo(&revision)?));
-    let about = match (asked, cached(&named, &cache, &id, &revision)) {
+    let about = match (guarded(|| ask(&place.repo(&revision)?)), copy) {
         (Ok(about), _) => about,
         (Err(reason), Some(folder)) if !is_answer(&reason) => {
-            let mut notices = notices(source, &folder);
-            notices.push(format!(
-                "{source}: the hub cannot be asked ({}); the copy in the cache is used",
-                clean(&reason)
-            ));
-            return Ok(Snapshot { folder, notices });
+            let reason = clean(&reason);
+            let copied =
+                format!("{source}: the hub cannot be asked ({reason}); the copy in the cache is used");
+            return Ok(Snapshot { notices: vec![licence_notice(source, &folder), copied], folder });
         }
         (Err(reason), _) => return Err(failed(advice(&id, &revision, &reason))),
     };
-    let pinned = cache.repo(Repo::with_revision(id.clone(), RepoType::Dataset, about.sha.clone()));
-    let folder = pinned.pointer_path(&about.sha);
-    let blobs = pinned.blob_path("");
-    let files: Vec<RemoteFile> = about.siblings.into_iter().filter(RemoteFile::is_wanted).collect();
-    if files.is_empty() {
-        return Err(failed("holds no recordings and no tables".to_string()));
+    let folder = place.fetch(about, &revision, stop, progress)?;
+    Ok(Snapshot { notices: vec![licence_notice(source, &folder)], folder })
+}
+
+/// A data set and the cache that it goes to.
+struct Place<'a> {
+    source: &'a str,
+    id: &'a str,
+    cache: &'a Cache,
+    settings: &'a HubSettings,
+}
+
+impl Place<'_> {
+    fn cache_repo(&self, revision: &str) -> CacheRepo {
+        self.cache.repo(Repo::with_revision(self.id.to_string(), RepoType::Dataset, revision.to_string()))
     }
-    let missing: Vec<RemoteFile> =
-        files.into_iter().filter(|file| !folder.join(&file.rfilename).exists()).collect();
-    if !missing.is_empty() {
+
+    fn repo(&self, revision: &str) -> Result<ApiRepo, String> {
+        let builder = ApiBuilder::from_cache(self.cache.clone())
+            .with_progress(false)
+            .with_token(self.settings.token.clone())
+            .with_user_agent("dit-engine", env!("CARGO_PKG_VERSION"));
+        let builder = match &self.settings.endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint.clone()),
+            None => builder,
+        };
+        let api = builder.build().map_err(|error| error.to_string())?;
+        Ok(api.repo(Repo::with_revision(self.id.to_string(), RepoType::Dataset, revision.to_string())))
+    }
+
+    /// The folder of a revision that was downloaded whole before.
+    fn cached(&self, revision: &str) -> Option<PathBuf> {
+        let name = Repo::new(self.id.to_string(), RepoType::Dataset).folder_name();
+        let commit = fs::read_to_string(self.cache.path().join(name).join("refs").join(revision));
+        let commit = commit.unwrap_or_else(|_| revision.to_string());
+        Some(self.cache_repo(revision).pointer_path(commit.trim())).filter(|folder| folder.is_dir())
+    }
+
+    /// Fetches what is not in the cache yet, the card first.
+    fn fetch(
+        &self,
+        about: About,
+        revision: &str,
+        stop: &AtomicBool,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
+        let failed = |reason: String| Error::format(self.source, reason);
+        let pinned = self.cache_repo(&about.sha);
+        let folder = pinned.pointer_path(&about.sha);
+        let wanted: Vec<RemoteFile> = about.siblings.into_iter().filter(RemoteFile::is_wanted).collect();
+        if wanted.is_empty() {
+            return Err(failed("holds no recordings and no tables".to_string()));
+        }
+        let is_missing = |file: &RemoteFile| !folder.join(&file.rfilename).exists();
+        let mut missing: Vec<RemoteFile> = wanted.into_iter().filter(is_missing).collect();
+        missing.sort_by_key(|file| file.rfilename != CARD);
         let bytes = missing.iter().map(|file| file.size.unwrap_or(0)).sum();
-        progress.begin(Phase::Download, missing.len(), bytes);
+        if !missing.is_empty() {
+            progress.begin(Phase::Download, missing.len(), bytes);
+        }
+        for file in missing {
+            let repo = self.repo(&about.sha).map_err(failed)?;
+            let job = Job { file, repo, blobs: pinned.blob_path(""), folder: folder.clone() };
+            fetch(job, stop, progress)?.map_err(|(name, reason)| failed(format!("{name}: {reason}")))?;
+        }
+        // Only now: the name of a revision leads to what is whole.
+        self.cache_repo(revision).create_ref(&about.sha).map_err(Error::io("write", &folder))?;
+        Ok(folder)
     }
-    for file in missing {
-        let repo = repo(&about.sha).map_err(failed)?;
-        let job = Job { file, repo, blobs: blobs.clone(), folder: folder.clone() };
-        fetch(job, stop, progress)?.map_err(|(name, reason)| failed(format!("{name}: {reason}")))?;
-    }
-    // Only now: the name of a revision leads to what is whole.
-    named.create_ref(&about.sha).map_err(Error::io("write", &folder))?;
-    Ok(Snapshot { notices: notices(source, &folder), folder })
 }
 
 /// `hf:OWNER/NAME[@REV]`, taken apart.
@@ -216,25 +254,15 @@ fn advice(id: &str, revision: &str, reason: &str) -> String {
     format!("the hub cannot be reached or is not understood: {reason}")
 }
 
-/// The folder of a revision that was downloaded whole before.
-fn cached(named: &CacheRepo, cache: &Cache, id: &str, revision: &str) -> Option<PathBuf> {
-    let folder_name =
-        Repo::with_revision(id.to_string(), RepoType::Dataset, revision.to_string()).folder_name();
-    let commit = fs::read_to_string(cache.path().join(folder_name).join("refs").join(revision));
-    let commit = commit.unwrap_or_else(|_| revision.to_string());
-    Some(named.pointer_path(commit.trim())).filter(|folder| folder.is_dir())
-}
-
 /// The licence by the card of the data set.
-fn notices(source: &str, folder: &Path) -> Vec<String> {
-    let card = folder.join("README.md");
+fn licence_notice(source: &str, folder: &Path) -> String {
+    let card = folder.join(CARD);
     let mut text = String::new();
     let read = fs::File::open(&card).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_string(&mut text));
-    let licence = read.ok().and_then(|_| licence_of(&text));
-    vec![match licence {
+    match read.ok().and_then(|_| licence_of(&text)) {
         Some(licence) => format!("{source}: licence {licence}; its card is {}", card.display()),
         None => format!("{source}: its card names no licence; ask its makers before you use it"),
-    }]
+    }
 }
 
 /// `license:` in the head of a card, one or a list.
