@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dit_engine::dataset::sources::{Collection, collect};
+use dit_engine::dataset::labels::Template;
+use dit_engine::dataset::sources::{Collection, SourceTrack, collect};
+use dit_engine::dataset::table::TableOptions;
 
 fn folder_with(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -21,7 +23,11 @@ fn put(folder: &Path, file: &str, content: &[u8]) -> PathBuf {
 }
 
 fn of(source: &Path) -> Collection {
-    collect(&[source.to_path_buf()], None).unwrap()
+    collect(&[source.to_path_buf()], &TableOptions::default()).unwrap()
+}
+
+fn by_caption(column: &str) -> TableOptions {
+    TableOptions { caption_column: Some(column.to_string()), ..TableOptions::default() }
 }
 
 fn names(collection: &Collection) -> Vec<&str> {
@@ -50,7 +56,7 @@ fn a_folder_gives_its_audio_once_without_hidden_files() {
         folder_with(&["b.wav", "a/UPPER.MP3", "a/deep/c.flac", "._b.wav", ".hidden/d.wav", "notes.md"]);
     assert_eq!(names(&of(folder.path())), ["a/UPPER.MP3", "a/deep/c.flac", "b.wav"]);
     let twice = [folder.path().to_path_buf(), folder.path().join("b.wav"), folder.path().join("a/..")];
-    assert_eq!(collect(&twice, None).unwrap().tracks.len(), 3);
+    assert_eq!(collect(&twice, &TableOptions::default()).unwrap().tracks.len(), 3);
 }
 
 #[cfg(unix)]
@@ -171,12 +177,12 @@ fn other_delimiters_and_column_names_are_understood() {
     let path = put(folder.path(), "t.csv", b"path,mood,license,artist_id,split\nok1.ogg,calm,CC0,17,test\n");
     let silent = of(&path);
     assert!(reasons(&silent).contains("--caption-column"), "{}", reasons(&silent));
-    let named = collect(std::slice::from_ref(&path), Some("mood")).unwrap();
+    let named = collect(std::slice::from_ref(&path), &by_caption("mood")).unwrap();
     assert_eq!(captions(&named, "ok1.ogg"), ["calm"]);
     let facts = &named.tracks[0].facts;
     assert_eq!((facts.licence.as_deref(), facts.artist.as_deref()), (Some("CC0"), Some("17")));
     assert_eq!(facts.split.as_deref(), Some("test"));
-    let wrong = collect(&[path], Some("tone")).unwrap();
+    let wrong = collect(&[path], &by_caption("tone")).unwrap();
     assert!(reasons(&wrong).contains("has no column \"tone\""), "{}", reasons(&wrong));
 }
 
@@ -221,7 +227,36 @@ fn a_composed_name_finds_a_decomposed_file() {
 
 #[test]
 fn a_source_that_does_not_exist_is_an_error() {
-    let error = collect(&[PathBuf::from("no/such/folder")], None).unwrap_err().to_string();
+    let error =
+        collect(&[PathBuf::from("no/such/folder")], &TableOptions::default()).unwrap_err().to_string();
     assert!(error.contains("no/such/folder"), "{error}");
-    assert!(collect(&[], None).is_err());
+    assert!(collect(&[], &TableOptions::default()).is_err());
+}
+
+#[test]
+fn labels_make_a_caption_where_there_is_none() {
+    let rows = b"file_name,caption,genre,mood,tempo\nok1.ogg,prose,rock,calm,120.4\nok2.ogg,,rock,,98\nok3.ogg,,nan,,\n";
+    let folder = folder_with(&["ok1.ogg", "ok2.ogg", "ok3.ogg"]);
+    let path = put(folder.path(), "t.csv", rows);
+    let made = |template: Option<&str>| -> Vec<Vec<String>> {
+        let caption_template = template.map(|text| Template::parse(text).unwrap());
+        let found = collect(
+            std::slice::from_ref(&path),
+            &TableOptions { caption_template, ..TableOptions::default() },
+        );
+        let caption = |track: SourceTrack| {
+            let mut facts = track.facts;
+            facts.use_labels();
+            facts.captions
+        };
+        found.unwrap().tracks.into_iter().map(caption).collect()
+    };
+    assert_eq!(made(None), [vec!["prose"], vec!["rock, 98 bpm"], vec![]]);
+    assert_eq!(made(Some("{mood} {genre}, at {tempo} bpm")), [vec!["prose"], vec!["at 98 bpm"], vec![]]);
+    let unknown = TableOptions {
+        caption_template: Some(Template::parse("{colour}").unwrap()),
+        ..TableOptions::default()
+    };
+    let reasons = reasons(&collect(std::slice::from_ref(&path), &unknown).unwrap());
+    assert!(reasons.contains("no column colour (--caption-template) among file_name, caption"), "{reasons}");
 }

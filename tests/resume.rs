@@ -92,7 +92,7 @@ fn dataset(folder: &Path, config: &Config) -> Arc<Dataset> {
         out: folder.join("prepared"),
         config: DatasetConfig { representation: config.data.clone(), cut: CutConfig::default() },
         validation: 0.3,
-        caption_column: None,
+        tables: Default::default(),
         strict: true,
         prune: false,
     };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::config::Mix;
+use super::input::Input;
 use super::mix::Mixer;
 use super::resample::Resampler;
 use super::source::Source;
@@ -72,8 +73,17 @@ impl AudioReader {
     /// [`Error::Io`] if the system refuses; [`Error::Audio`] with the reason if the file is no regular file,
     /// no audio, of a kind that has no decoder, without samples, or with samples that are no sound.
     pub fn open(path: &Path, target_rate: u32, mix: Mix) -> Result<Self> {
-        let mut source = Source::open(path)?;
-        let gain = safe_gain(path, &mut source)?;
+        Self::open_input(&Input::file(path), target_rate, mix)
+    }
+
+    /// [`open`](Self::open) for what need not be a file of its own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_input(input: &Input, target_rate: u32, mix: Mix) -> Result<Self> {
+        let path = input.path();
+        let mut source = Source::open(input)?;
+        let gain = safe_gain(input, &mut source)?;
         let ahead = look_ahead(path, &mut source)?;
         let mut mixer = Mixer::new(source.channels(), mix);
         if mixer.avoid_cancellation(&joined(&ahead)) {
@@ -193,11 +203,11 @@ pub fn load(path: &Path, sample_rate: u32, mix: Mix, max_seconds: Option<f64>) -
 
 /// The gain that brings a float recording of absurd level to full scale, else 1. Uncompressed float files
 /// alone can hold such levels; they are cheap to read, so they are read once through to know.
-fn safe_gain(path: &Path, source: &mut Source) -> Result<f32> {
+fn safe_gain(input: &Input, source: &mut Source) -> Result<f32> {
     if !source.info.codec.starts_with("pcm_f") {
         return Ok(1.0);
     }
-    let mut scan = Source::open(path)?;
+    let mut scan = Source::open(input)?;
     let (mut peak, mut planes) = (0.0f32, Vec::new());
     while scan.next_block(&mut planes)? {
         peak = planes.iter().flatten().fold(peak, |peak, sample| peak.max(sample.abs()));

@@ -2,8 +2,9 @@
 //! and does not say where in the file a packet was. First and last packet are found again in the file; what is between
 //! them and in no packet is the gap.
 
-use std::fs::File;
-use std::io::{Read, Result, Seek, SeekFrom};
+use std::io::{Read, Result, SeekFrom};
+
+use super::input::Stream;
 
 /// Bytes searched at a time.
 const CHUNK_BYTES: u64 = 1 << 16;
@@ -29,8 +30,7 @@ impl Frames {
 
     /// Bytes of `file` between the first and the last frame that belong to none. Two places are read: the beginning up
     /// to the first frame, the end back to the last.
-    pub(crate) fn gap_bytes(&self, file: &mut File) -> Result<u64> {
-        let length_bytes = file.metadata()?.len();
+    pub(crate) fn gap_bytes(&self, file: &mut dyn Stream, length_bytes: u64) -> Result<u64> {
         let chunks = (0..length_bytes.div_ceil(CHUNK_BYTES)).map(|chunk| chunk * CHUNK_BYTES);
         let first = find(file, &self.first, chunks.clone(), |hits| hits.next())?;
         let last = find(file, &self.last, chunks.rev(), |hits| hits.last())?;
@@ -41,7 +41,7 @@ impl Frames {
 
 /// The place of `frame` in the first of `chunks` that has it: the one of its hits that `choose` takes.
 fn find(
-    file: &mut File,
+    file: &mut dyn Stream,
     frame: &[u8],
     chunks: impl Iterator<Item = u64>,
     choose: impl Fn(&mut dyn Iterator<Item = usize>) -> Option<usize>,
@@ -51,7 +51,7 @@ fn find(
     for start in chunks {
         bytes.clear();
         file.seek(SeekFrom::Start(start))?;
-        file.by_ref().take(CHUNK_BYTES + overlap as u64).read_to_end(&mut bytes)?;
+        Read::take(&mut *file, CHUNK_BYTES + overlap as u64).read_to_end(&mut bytes)?;
         let windows = bytes.windows(frame.len()).enumerate();
         let mut hits = windows.filter(|(_, window)| *window == frame).map(|(at, _)| at);
         if let Some(at) = choose(&mut hits) {

@@ -2,10 +2,11 @@
 //! go back and fill in the sizes, gives the sound that it holds. The file itself is never changed: the
 //! corrected sizes are laid over what is read.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use symphonia::core::io::MediaSource;
+
+use super::input::Stream;
 
 /// Chunks looked at, at most.
 const MAX_CHUNKS: usize = 256;
@@ -14,7 +15,7 @@ const UNKNOWN_SIZE: u32 = u32::MAX;
 
 /// A file with a few bytes replaced while reading.
 pub(crate) struct PatchedFile {
-    file: File,
+    file: Box<dyn Stream>,
     position: u64,
     length_bytes: u64,
     patches: Vec<(u64, [u8; 4])>,
@@ -23,8 +24,8 @@ pub(crate) struct PatchedFile {
 impl PatchedFile {
     /// Wraps `file`, which is `length_bytes` long and stands at its beginning. The second value is a
     /// warning for the user where the header promised more sound than the file holds.
-    pub(crate) fn new(mut file: File, length_bytes: u64) -> io::Result<(Self, Option<String>)> {
-        let (patches, warning) = repair(&mut file, length_bytes)?.unwrap_or_default();
+    pub(crate) fn new(mut file: Box<dyn Stream>, length_bytes: u64) -> io::Result<(Self, Option<String>)> {
+        let (patches, warning) = repair(&mut *file, length_bytes)?.unwrap_or_default();
         file.rewind()?;
         Ok((Self { file, position: 0, length_bytes, patches }, warning))
     }
@@ -65,7 +66,7 @@ impl MediaSource for PatchedFile {
 type Repair = (Vec<(u64, [u8; 4])>, Option<String>);
 
 /// Compares the sizes of the `data` chunk and the RIFF with the file's. `None`: not a WAV, or nothing to repair.
-fn repair(file: &mut File, length_bytes: u64) -> io::Result<Option<Repair>> {
+fn repair(file: &mut dyn Stream, length_bytes: u64) -> io::Result<Option<Repair>> {
     let Some((riff_bytes, chunks)) = chunks(file, length_bytes)? else { return Ok(None) };
     let Some(data) = chunks.iter().find(|chunk| &chunk.name == b"data") else { return Ok(None) };
     let (present, warning) = data.present(riff_bytes, length_bytes);
@@ -110,7 +111,7 @@ impl Chunk {
 }
 
 /// The size that the RIFF claims, and its first chunks. `None`: not a WAV.
-pub(crate) fn chunks(file: &mut File, length_bytes: u64) -> io::Result<Option<(u32, Vec<Chunk>)>> {
+pub(crate) fn chunks(file: &mut dyn Stream, length_bytes: u64) -> io::Result<Option<(u32, Vec<Chunk>)>> {
     let mut header = [0; 12];
     if length_bytes < 12 {
         return Ok(None);

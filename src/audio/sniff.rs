@@ -68,6 +68,9 @@ pub(crate) fn refusal(path: &Path, head: &[u8]) -> Option<String> {
 /// "NAME is not supported; convert it, e.g. with ...".
 pub(crate) fn unsupported(path: &Path, name: &str) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
+    if [".tar#", ".zip#", ".parquet#"].iter().any(|mark| path.to_string_lossy().contains(mark)) {
+        return format!("{name} is not supported; convert it to FLAC or Ogg Vorbis before it is packed");
+    }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     format!("{name} is not supported; convert it, e.g. with: ffmpeg -i '{file}' '{stem}.flac'")
 }

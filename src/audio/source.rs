@@ -1,8 +1,7 @@
 //! One file's sound, block by block, as symphonia gives it: opened by content, guarded against everything
 //! that a hostile file can do short of the operating system's own failures.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use symphonia::core::units::Duration;
 
 use super::decode::SourceInfo;
 use super::gaps::Frames;
+use super::input::Input;
 use super::riff::PatchedFile;
 use super::sniff;
 use super::tags::read_tags;
@@ -33,6 +33,7 @@ const MAX_CONSECUTIVE_ERRORS: usize = 200;
 
 /// An open file and its decoder.
 pub(crate) struct Source {
+    input: Input,
     path: PathBuf,
     format: Box<dyn FormatReader>,
     decoder: Box<dyn AudioDecoder>,
@@ -55,15 +56,16 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens `path`; the first block is not decoded yet.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let (file, warning) = open_regular_file(path)?;
-        let mut source = guarded(path, || Self::probe(path, file))?;
+    /// Opens `input`; the first block is not decoded yet.
+    pub(crate) fn open(input: &Input) -> Result<Self> {
+        let (file, warning) = open_stream(input)?;
+        let mut source = guarded(input.path(), || Self::probe(input, file))?;
         source.warnings.extend(warning);
         Ok(source)
     }
 
-    fn probe(path: &Path, file: PatchedFile) -> Result<Self> {
+    fn probe(input: &Input, file: PatchedFile) -> Result<Self> {
+        let path = input.path();
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|extension| extension.to_str()) {
             hint.with_extension(extension);
@@ -94,9 +96,10 @@ impl Source {
             check_channels(path, info.channels)?;
         }
         read_tags(format.as_mut(), &mut info);
-        let (path, channels) = (path.to_path_buf(), None);
+        let (input, path, channels) = (input.clone(), path.to_path_buf(), None);
         let (decoded_frames, skipped_packets, ended, warnings) = (0, 0, false, Vec::new());
         Ok(Self {
+            input,
             path,
             format,
             decoder,
@@ -236,7 +239,8 @@ impl Source {
     /// What an MPEG stream holds between its frames. That the file cannot be read once more is no reason to complain.
     fn gap_bytes(&self) -> u64 {
         let Some(frames) = &self.frames else { return 0 };
-        open_without_waiting(&self.path).and_then(|mut file| frames.gap_bytes(&mut file)).unwrap_or(0)
+        let Ok((mut stream, length_bytes)) = self.input.open() else { return 0 };
+        frames.gap_bytes(&mut *stream, length_bytes).unwrap_or(0)
     }
 }
 
@@ -282,18 +286,11 @@ fn take_block(
     }
 }
 
-/// Opens a regular file without ever waiting (a FIFO would block, a device would never end).
-fn open_regular_file(path: &Path) -> Result<(PatchedFile, Option<String>)> {
-    let not_regular = || Error::audio(path, "is not a regular file");
-    if !fs::metadata(path).map_err(Error::io("open", path))?.is_file() {
-        return Err(not_regular());
-    }
-    let mut file = open_without_waiting(path).map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("open", path))?;
-    if !metadata.is_file() {
-        return Err(not_regular());
-    }
-    if metadata.len() == 0 {
+/// Opens what a decoder may try: not empty, and not known to be something else.
+fn open_stream(input: &Input) -> Result<(PatchedFile, Option<String>)> {
+    let path = input.path();
+    let (mut file, length_bytes) = input.open()?;
+    if length_bytes == 0 {
         return Err(Error::audio(path, "is empty (0 bytes)"));
     }
     let mut head = Vec::new();
@@ -302,18 +299,7 @@ fn open_regular_file(path: &Path) -> Result<(PatchedFile, Option<String>)> {
         return Err(Error::audio(path, reason));
     }
     file.rewind().map_err(Error::io("read", path))?;
-    PatchedFile::new(file, metadata.len()).map_err(Error::io("read", path))
-}
-
-#[cfg(unix)]
-fn open_without_waiting(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-#[cfg(not(unix))]
-fn open_without_waiting(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).open(path)
+    PatchedFile::new(file, length_bytes).map_err(Error::io("read", path))
 }
 
 /// The track to decode: the default audio track, else the first audio track that has a decoder.

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use dit_engine::config::RepresentationConfig;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
 use dit_engine::dataset::demo::{DemoOptions, compose};
+use dit_engine::dataset::hub::{HubSettings, hub_name, is_hub_source, resolve};
+use dit_engine::dataset::table::TableOptions;
 use dit_engine::dataset::{Dataset, PrepareOptions, prepare};
 use dit_engine::files::{require_regular_file, write_bytes_atomic};
 use sha2::{Digest, Sha256};
@@ -41,18 +43,26 @@ pub fn open(
         Some(path) if is_prepared(path) => {
             return Ok(Source { name: name_of(path), dataset: Dataset::open(path)? });
         }
+        Some(path) if is_hub_source(path) => {
+            let progress = PrepareProgress::default();
+            let folder = resolve(&[path.to_path_buf()], &HubSettings::from_env(), stop, &progress)?;
+            let folder = folder.into_iter().next().context("--data: nothing was downloaded")?;
+            let hash = place_hash(&folder, &config)?;
+            (folder, hash)
+        }
         Some(path) if !path.exists() => bail!("--data: {} does not exist", path.display()),
         Some(path) => (path.to_path_buf(), place_hash(path, &config)?),
         None => (demo_corpus()?, config.fingerprint()),
     };
-    let name = name_of(&source);
+    // A folder of the hub's cache is called by its commit.
+    let name = data.and_then(hub_name).unwrap_or_else(|| name_of(&source));
     let out = Path::new("data").join(format!("{name}-{}", &hash[..8]));
     let options = PrepareOptions {
         sources: vec![source],
         out: out.clone(),
         config,
         validation: VALIDATION,
-        caption_column: None,
+        tables: TableOptions::default(),
         strict: false,
         prune: true,
     };

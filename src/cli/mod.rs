@@ -104,7 +104,7 @@ pub fn run(cli: Cli) -> Result<u8> {
     })
     .context("cannot install the Ctrl-C handler")?;
     match cli.command {
-        Command::Prepare(args) => prepare::run(&args, &STOP),
+        Command::Prepare(args) => return prepare::run(&args, &STOP),
         Command::Train(args) => return train::run(&args, &STOP),
         Command::Sample(args) => return sample::run(&args, &STOP),
         Command::Eval(args) => return eval::run(&args, &STOP),

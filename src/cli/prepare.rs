@@ -1,6 +1,6 @@
 //! `dit-engine prepare`: flags to [`PrepareOptions`], a progress bar, a summary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,9 +11,14 @@ use dit_engine::Error;
 use dit_engine::audio::representation::MAX_SEGMENT_SAMPLES;
 use dit_engine::config::{Config, Kind, Mix, Overrides, RepresentationConfig, Window};
 use dit_engine::dataset::config::{CutConfig, DatasetConfig, Storage};
+use dit_engine::dataset::doctor::{CheckOptions, check};
+use dit_engine::dataset::hub::{HubSettings, resolve};
+use dit_engine::dataset::labels::Template;
 use dit_engine::dataset::prepare::Phase;
+use dit_engine::dataset::table::TableOptions;
 use dit_engine::dataset::{PrepareOptions, Progress, prepare};
 use dit_engine::error::human_bytes;
+use dit_engine::files::write_bytes_atomic;
 
 use super::progress::Meter;
 use super::{ConfigArgs, print, with_typed_key};
@@ -24,12 +29,20 @@ const WIDTH_MULTIPLE: usize = 16;
 /// Make spectrogram shards of music: folders, audio files, tables (metadata.csv), clip.wav + clip.txt
 #[derive(Args, Debug)]
 pub struct PrepareArgs {
-    /// Folders (searched recursively), audio files, or tables (CSV, JSON lines)
+    /// Folders (searched recursively), audio files, tables (CSV, JSON lines, parquet), archives (tar, zip), or data sets of
+    /// the Hugging Face hub (hf:OWNER/NAME or hf:OWNER/NAME@REVISION)
     #[arg(required = true)]
     source: Vec<PathBuf>,
     /// Folder for the data set; a second run into it does only what is new
+    #[arg(long, required_unless_present = "check")]
+    out: Option<PathBuf>,
+    /// Look over the sources, or a prepared folder, instead: what cannot be read, what is there twice, silent, clipped, too
+    /// short, without captions, on both sides of the split. Exit code 1 if a check finds a problem
     #[arg(long)]
-    out: PathBuf,
+    check: bool,
+    /// With --check: write everything that was found to this file as JSON
+    #[arg(long, value_name = "FILE", requires = "check")]
+    json: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
     /// Image made of a segment [default: the preset's data.representation]
@@ -77,6 +90,16 @@ pub struct PrepareArgs {
     /// Column of captions in tables where it has no usual name
     #[arg(long)]
     caption_column: Option<String>,
+    /// Column of the recordings, or of their file names, in tables where it has no usual name
+    #[arg(long)]
+    audio_column: Option<String>,
+    /// Captions of other columns for tracks that have none, such as "{genre}, {mood}, {tempo} bpm"; a part between commas
+    /// is left out where a column of it is empty [default: the usual columns of genre, mood, instruments, tempo, key]
+    #[arg(long, value_name = "TEMPLATE")]
+    caption_template: Option<String>,
+    /// Take rows that a table itself marks as not valid (Song Describer's is_valid_subset)
+    #[arg(long)]
+    keep_invalid: bool,
     /// Stop at the first file or row that cannot be used
     #[arg(long)]
     strict: bool,
@@ -85,11 +108,11 @@ pub struct PrepareArgs {
     prune: bool,
 }
 
-/// Runs `prepare`; `stop` is set by Ctrl-C.
+/// Runs `prepare`; `stop` is set by Ctrl-C. The result is the exit code.
 ///
 /// # Errors
-/// As [`prepare`]; each is one line.
-pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
+/// As [`prepare`] and [`check`]; each is one line.
+pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<u8> {
     let config = DatasetConfig { representation: args.representation_config()?, cut: args.cut_config() };
     if let Some(seconds) = args.seconds {
         let RepresentationConfig { image: [_, width], hop, sample_rate, .. } = config.representation;
@@ -98,16 +121,21 @@ pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
             "--seconds {seconds}: {width} frames (a multiple of {WIDTH_MULTIPLE}), {actual:.2} s a segment"
         );
     }
+    let progress = PrepareProgress::default();
+    let sources = resolve(&args.source, &HubSettings::from_env(), stop, &progress)?;
+    let Some(out) = args.out.clone().filter(|_| !args.check) else {
+        let tables = args.table_options()?;
+        return look_over(&CheckOptions { sources, tables, config }, args.json.as_deref(), stop, progress);
+    };
     let options = PrepareOptions {
-        sources: args.source.clone(),
-        out: args.out.clone(),
+        sources,
+        out,
         config,
         validation: args.validation,
-        caption_column: args.caption_column.clone(),
+        tables: args.table_options()?,
         strict: args.strict,
         prune: args.prune,
     };
-    let progress = PrepareProgress::default();
     let start = Instant::now();
     let prepared = prepare(&options, stop, &progress);
     drop(progress);
@@ -117,7 +145,25 @@ pub fn run(args: &PrepareArgs, stop: &AtomicBool) -> Result<()> {
     print(format!(
         "{summary}\n{elapsed_seconds:.1} s, {speed:.0} seconds of audio a second; data set in {}\n",
         options.out.display()
-    ))
+    ))?;
+    Ok(0)
+}
+
+/// `--check`: a table on stdout, all of it in `json`. 1 if there is a problem.
+fn look_over(
+    options: &CheckOptions,
+    json: Option<&Path>,
+    stop: &AtomicBool,
+    progress: PrepareProgress,
+) -> Result<u8> {
+    let health = check(options, stop, &progress);
+    drop(progress);
+    let health = health.map_err(with_typed_key)?;
+    if let Some(path) = json {
+        write_bytes_atomic(path, format!("{}\n", serde_json::to_string_pretty(&health)?).as_bytes())?;
+    }
+    print(format!("{health}\n"))?;
+    Ok(u8::from(health.problems() > 0))
 }
 
 impl PrepareArgs {
@@ -163,6 +209,16 @@ impl PrepareArgs {
             return Ok(Config::resolve("seed", &overrides)?.data);
         }
         Ok(data)
+    }
+
+    fn table_options(&self) -> Result<TableOptions> {
+        let template = self.caption_template.as_deref().map(Template::parse).transpose();
+        Ok(TableOptions {
+            audio_column: self.audio_column.clone(),
+            caption_column: self.caption_column.clone(),
+            caption_template: template.map_err(|problem| Error::config("--caption-template", problem))?,
+            keep_invalid: self.keep_invalid,
+        })
     }
 
     fn cut_config(&self) -> CutConfig {
@@ -260,6 +316,8 @@ impl PrepareProgress {
 impl Progress for PrepareProgress {
     fn begin(&self, phase: Phase, files: usize, bytes: u64) {
         let what = match phase {
+            Phase::Download => "downloading",
+            Phase::Check => "looking over",
             Phase::Identify => "reading",
             Phase::Verify => "checking what is there of",
             Phase::Encode => "encoding",
@@ -268,6 +326,11 @@ impl Progress for PrepareProgress {
         // The bar before goes first.
         *meter = None;
         *meter = Some(Meter::new(format!("{what} {files} files of {}", human_bytes(bytes)), bytes));
+    }
+
+    fn notice(&self, text: &str) {
+        *self.meter() = None;
+        eprintln!("note: {text}");
     }
 
     fn advance(&self, bytes: u64) {

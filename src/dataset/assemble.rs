@@ -111,6 +111,7 @@ fn merged_facts(track: &Prepared) -> Facts {
         licence: tags.licence,
         ..Facts::default()
     });
+    facts.use_labels();
     facts
 }
 

@@ -56,9 +56,10 @@ impl Encoder {
         progress: &dyn Progress,
     ) -> Result<Shard, Failure> {
         let representation = &self.config.representation;
-        let mut reader = AudioReader::open(&track.path, representation.sample_rate, representation.mix)
+        let input = track.input().map_err(Failure::of_reading)?;
+        let mut reader = AudioReader::open_input(&input, representation.sample_rate, representation.mix)
             .map_err(Failure::of_reading)?;
-        let mut meter = Meter::new(track.bytes, &reader, representation.sample_rate, progress);
+        let mut meter = Meter::new(track.sound_bytes(), &reader, representation.sample_rate, progress);
         let segment_samples = self.representation.segment_samples();
         let mut cutter = Cutter::new(&self.config.cut, segment_samples, meter.total_samples);
         let mut writer =

@@ -23,23 +23,12 @@ impl Finder {
 
     /// The existing path that `file` means, or the reason why there is none.
     pub fn find(&mut self, file: &str) -> Result<PathBuf, String> {
-        let has_drive = file.as_bytes().get(1) == Some(&b':') && file.as_bytes()[0].is_ascii_alphabetic();
-        if file.contains('\0') {
-            return Err("its name holds a NUL; refused".to_string());
-        }
-        if Path::new(file).is_absolute() || file.starts_with('\\') || has_drive {
-            return Err(
-                "is an absolute path; a table may only name files in its own folder; refused".to_string()
-            );
-        }
-        let mut places = Vec::new();
-        for spelling in [file.to_string(), file.replace('\\', "/")] {
-            let inside = lexically_inside(&spelling).ok_or("leads out of the table's folder; refused")?;
-            places.extend(candidates(&self.folder, &inside));
-        }
+        let inside = insides(file)?;
+        let places: Vec<PathBuf> =
+            inside.iter().flat_map(|inside| candidates(&self.folder, inside)).collect();
         let found = places.iter().find(|path| path.exists()).cloned();
         let found = found.or_else(|| places.iter().find_map(|path| self.find_composed(path)));
-        found.ok_or_else(|| "no such file".to_string())
+        found.ok_or_else(|| NO_SUCH_FILE.to_string())
     }
 
     /// macOS decomposes accents in file names (NFD) where a table has them composed (NFC): the same name to
@@ -55,13 +44,31 @@ impl Finder {
     }
 }
 
+/// What a row names and is not there.
+pub(super) const NO_SUCH_FILE: &str = "no such file";
+
+/// What `file` may mean inside a table's folder, as it is spelled and as Windows would spell it; or why it is refused.
+pub(super) fn insides(file: &str) -> Result<Vec<PathBuf>, String> {
+    let has_drive = file.as_bytes().get(1) == Some(&b':') && file.as_bytes()[0].is_ascii_alphabetic();
+    if file.contains('\0') {
+        return Err("its name holds a NUL; refused".to_string());
+    }
+    if Path::new(file).is_absolute() || file.starts_with('\\') || has_drive {
+        return Err("is an absolute path; a table may only name files in its own folder; refused".to_string());
+    }
+    let spellings = [file.to_string(), file.replace('\\', "/")];
+    let inside = |spelling: &String| lexically_inside(spelling);
+    let insides: Option<Vec<PathBuf>> = spellings.iter().map(inside).collect();
+    Ok(insides.ok_or("leads out of the table's folder; refused")?)
+}
+
 fn composed_names(folder: &Path) -> HashMap<String, OsString> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.filter_map(|name| Some((name.to_str()?.nfc().collect::<String>(), name))).collect()
 }
 
 /// `a/./b/../c` as `a/c`; `None` when it climbs out of where it starts.
-fn lexically_inside(file: &str) -> Option<PathBuf> {
+pub(super) fn lexically_inside(file: &str) -> Option<PathBuf> {
     let mut inside = PathBuf::new();
     for component in Path::new(file).components() {
         match component {
@@ -80,7 +87,7 @@ fn lexically_inside(file: &str) -> Option<PathBuf> {
 
 /// The places to look: as written, then as Song Describer has it, whose table says `34/1004034.mp3` of a file
 /// that lies at `audio/34/1004034.2min.mp3` (in a re-upload under `music/`).
-fn candidates(folder: &Path, relative: &Path) -> Vec<PathBuf> {
+pub(super) fn candidates(folder: &Path, relative: &Path) -> Vec<PathBuf> {
     let mut names = vec![relative.to_path_buf()];
     if let (Some(stem), Some(end)) = (relative.file_stem(), relative.extension()) {
         let mut name = stem.to_os_string();

@@ -1,9 +1,7 @@
 //! Which files are the same recording, and which of them an earlier run has seen: by content hash.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -13,8 +11,8 @@ use super::config::hex;
 use super::manifest::TrackRecord;
 use super::sources::SourceTrack;
 use super::table::Problem;
-use crate::audio::AudioReader;
 use crate::audio::config::RepresentationConfig;
+use crate::audio::{AudioReader, Input};
 use crate::error::{Error, Result};
 
 const READ_BYTES: usize = 1 << 20;
@@ -77,15 +75,18 @@ pub(super) fn identify(
     stop: &AtomicBool,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Identified> {
-    let hashed: Vec<(SourceTrack, Result<String, String>)> = tracks
-        .into_par_iter()
-        .with_max_len(1)
+    let mut tracks = tracks;
+    tracks.sort_by(|a, b| a.reading_order().cmp(&b.reading_order()));
+    let mut hashed: Vec<(SourceTrack, Result<String, String>)> = tracks
+        .into_iter()
+        // Handed out in order, so that what lies in a container is read from beginning to end.
+        .par_bridge()
         .map(|track| {
             let content = match known.find(&track) {
                 Some(content) => Ok(content),
-                None => content_of(&track.path, config, stop),
+                None => content_of(&track, config, stop),
             };
-            advance(track.bytes);
+            advance(track.sound_bytes());
             match content {
                 Ok(content) => Ok((track, Ok(content))),
                 Err(Failure::Skip(reason)) => Ok((track, Err(reason))),
@@ -93,6 +94,7 @@ pub(super) fn identify(
             }
         })
         .collect::<Result<_>>()?;
+    hashed.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
     let mut identified = Identified { by_content: BTreeMap::new(), problems: Vec::new() };
     for (track, content) in hashed {
         match content {
@@ -103,23 +105,29 @@ pub(super) fn identify(
     Ok(identified)
 }
 
-fn content_of(path: &Path, config: &RepresentationConfig, stop: &AtomicBool) -> Result<String, Failure> {
+fn content_of(
+    track: &SourceTrack,
+    config: &RepresentationConfig,
+    stop: &AtomicBool,
+) -> Result<String, Failure> {
     if stop.load(Ordering::Relaxed) {
         return Err(Failure::Fatal(Error::Interrupted));
     }
-    AudioReader::open(path, config.sample_rate, config.mix).map_err(Failure::of_reading)?;
-    sha256(path, stop).map_err(Failure::of_reading)
+    let input = track.input().map_err(Failure::of_reading)?;
+    AudioReader::open_input(&input, config.sample_rate, config.mix).map_err(Failure::of_reading)?;
+    sha256(&input, stop).map_err(Failure::of_reading)
 }
 
-fn sha256(path: &Path, stop: &AtomicBool) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+/// Of the recording's bytes, in hexadecimal.
+pub(super) fn sha256(input: &Input, stop: &AtomicBool) -> Result<String> {
+    let (mut stream, _) = input.open()?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
+        match stream.read(&mut buffer).map_err(Error::io("read", input.path()))? {
             0 => return Ok(hex(&digest.finalize())),
             count => digest.update(&buffer[..count]),
         }

@@ -8,19 +8,33 @@
 //! store (read a prepared folder) -> loader (shuffled batches, addressed by seed and step)
 //! ```
 
+mod archive;
 mod assemble;
+mod checks;
 mod columns;
 pub mod config;
+mod containers;
 pub mod demo;
+pub mod doctor;
 mod encode;
 mod finder;
+pub mod fingerprint;
+pub mod health;
+pub mod hub;
+mod hub_file;
 mod identify;
+pub mod labels;
 pub mod loader;
 pub mod manifest;
+mod member;
+mod parquet;
+mod parquet_schema;
 pub mod prepare;
+mod row;
 mod segments;
 pub(crate) mod shard;
 pub mod shuffle;
+mod song_describer;
 pub mod sources;
 pub mod split;
 pub mod store;

@@ -21,7 +21,7 @@ use super::shard::Shard;
 use super::sources::{Collection, SourceTrack, collect};
 use super::split;
 use super::summary::Summary;
-use super::table::Problem;
+use super::table::{Problem, TableOptions};
 use super::text::printable;
 use crate::error::{Error, Result};
 use crate::files::{create_folder, lock_folder};
@@ -37,8 +37,8 @@ pub struct PrepareOptions {
     pub config: DatasetConfig,
     /// Part of the artists that is held out, 0 <= validation < 1.
     pub validation: f64,
-    /// The tables' column of captions, where it has no usual name.
-    pub caption_column: Option<String>,
+    /// How tables are read.
+    pub tables: TableOptions,
     /// The first file or row that cannot be used is an error.
     pub strict: bool,
     /// Removes shards of tracks that the sources no longer hold.
@@ -48,10 +48,14 @@ pub struct PrepareOptions {
 /// What a run is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Fetching files of the hub that are not in its cache.
+    Download,
     /// Reading files to know them by their content.
     Identify,
     /// Reading the shards that are there, for their checksums; in bytes of the files that they were made of.
     Verify,
+    /// Looking a data set over (`--check`).
+    Check,
     /// Decoding and encoding tracks that are new.
     Encode,
 }
@@ -62,6 +66,8 @@ pub trait Progress: Sync {
     fn begin(&self, phase: Phase, files: usize, bytes: u64);
     /// `bytes` more of the phase are done.
     fn advance(&self, bytes: u64);
+    /// Something that the user should know before the work begins, such as a licence.
+    fn notice(&self, _text: &str) {}
 }
 
 /// Tells nobody.
@@ -82,13 +88,13 @@ pub fn prepare(options: &PrepareOptions, stop: &AtomicBool, progress: &dyn Progr
     options.config.cut.check()?;
     split::check_fraction(options.validation)?;
     let shape = Encoder::new(&options.config)?.shape();
-    let Collection { tracks, mut problems, warnings } =
-        collect(&options.sources, options.caption_column.as_deref())?;
+    let Collection { tracks, mut problems, warnings, notices } = collect(&options.sources, &options.tables)?;
+    notices.iter().for_each(|notice| progress.notice(notice));
     refuse_if_strict(options, &problems)?;
     let _alone = lock_folder(&options.out)?;
     let known = open_folder(options, shape)?;
 
-    progress.begin(Phase::Identify, tracks.len(), tracks.iter().map(|track| track.bytes).sum());
+    progress.begin(Phase::Identify, tracks.len(), tracks.iter().map(SourceTrack::sound_bytes).sum());
     let advance = |bytes| progress.advance(bytes);
     let identified = identify(tracks, &known, &options.config.representation, stop, &advance)?;
     let Identified { by_content, problems: unreadable } = identified;
@@ -104,8 +110,11 @@ pub fn prepare(options: &PrepareOptions, stop: &AtomicBool, progress: &dyn Progr
         }
     }
     // The largest first, so that no core is left with a long track at the end.
-    new.sort_by_key(|(_, copies)| std::cmp::Reverse(copies[0].bytes));
-    progress.begin(Phase::Encode, new.len(), new.iter().map(|(_, copies)| copies[0].bytes).sum());
+    new.sort_by(|(_, a), (_, b)| {
+        let bytes = b[0].sound_bytes().cmp(&a[0].sound_bytes());
+        bytes.then_with(|| a[0].reading_order().cmp(&b[0].reading_order()))
+    });
+    progress.begin(Phase::Encode, new.len(), new.iter().map(|(_, copies)| copies[0].sound_bytes()).sum());
     let (encoded, failed) = encode_all(options, new, stop, progress)?;
     problems.extend(failed);
     prepared.extend(encoded);
@@ -175,13 +184,17 @@ fn with_shards(
     stop: &AtomicBool,
     progress: &dyn Progress,
 ) -> Result<Vec<Track>> {
-    progress.begin(Phase::Verify, by_content.len(), by_content.values().map(|copies| copies[0].bytes).sum());
+    progress.begin(
+        Phase::Verify,
+        by_content.len(),
+        by_content.values().map(|copies| copies[0].sound_bytes()).sum(),
+    );
     let find = |(content, copies): (String, Vec<SourceTrack>)| {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
         }
         let shard = valid_shard(options, &content, shape);
-        progress.advance(copies[0].bytes);
+        progress.advance(copies[0].sound_bytes());
         Ok((content, copies, shard))
     };
     by_content.into_par_iter().map(find).collect()

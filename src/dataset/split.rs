@@ -87,7 +87,7 @@ pub fn check_fraction(fraction: f64) -> Result<()> {
 }
 
 /// What a table's word means; `None` for an unknown word, which leaves the decision to the hash.
-fn from_table(word: &str) -> Option<Split> {
+pub(super) fn from_table(word: &str) -> Option<Split> {
     match word.trim().to_lowercase().as_str() {
         "train" | "training" => Some(Split::Train),
         "validation" | "valid" | "val" | "dev" | "eval" | "test" | "testing" => Some(Split::Validation),

@@ -233,7 +233,7 @@ fn open_shard(dir: &Path, track: &TrackRecord, info: &DatasetInfo, again: &str) 
 }
 
 /// Stored little-endian values as f32.
-fn unpack(bytes: &[u8], storage: Storage, out: &mut [f32]) {
+pub(super) fn unpack(bytes: &[u8], storage: Storage, out: &mut [f32]) {
     match storage {
         Storage::F16 => {
             for (out, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {

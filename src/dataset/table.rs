@@ -5,14 +5,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::columns::{Columns, listed};
-use super::text::{MAX_CAPTION_CHARS, clean, clean_caption, printable};
+use super::columns::{Columns, file_column, listed};
+use super::labels::Template;
+use super::row::{Cell, RowFacts, row_facts};
+use super::text::{MAX_CAPTION_CHARS, clean, printable};
 
 /// What is known about a track besides its sound.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Captions in the order found, each once.
     pub captions: Vec<String>,
+    /// A caption made of labels (genre, mood, tempo), for a track that has no other.
+    pub label_caption: Option<String>,
     /// Title.
     pub title: Option<String>,
     /// Artist: a name or an identifier; the split keeps an artist's tracks together.
@@ -29,11 +33,12 @@ impl Facts {
     /// Adds what `other` knows: captions that are new, and the fields that are still empty.
     pub fn merge(&mut self, other: Facts) {
         for caption in other.captions {
-            if !self.captions.contains(&caption) {
+            if !caption.is_empty() && !self.captions.contains(&caption) {
                 self.captions.push(caption);
             }
         }
         for (own, new) in [
+            (&mut self.label_caption, other.label_caption),
             (&mut self.title, other.title),
             (&mut self.artist, other.artist),
             (&mut self.genre, other.genre),
@@ -45,6 +50,26 @@ impl Facts {
             }
         }
     }
+
+    /// Gives a track without a caption the one made of its labels.
+    pub fn use_labels(&mut self) {
+        if self.captions.is_empty() {
+            self.captions.extend(self.label_caption.take());
+        }
+    }
+}
+
+/// How tables are read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableOptions {
+    /// The column of the sound or of file names, where it has no usual name.
+    pub audio_column: Option<String>,
+    /// The column of captions, where it has no usual name.
+    pub caption_column: Option<String>,
+    /// Makes captions of other columns; `None` for the usual ones.
+    pub caption_template: Option<Template>,
+    /// Keeps rows that the table itself marks as not valid.
+    pub keep_invalid: bool,
 }
 
 /// One row: a file name as the table spells it, not yet looked for, and its facts.
@@ -82,6 +107,8 @@ pub struct Table {
     pub problems: Vec<Problem>,
     /// Oddities that cost nothing.
     pub warnings: Vec<String>,
+    /// Its columns are the Song Describer data set's.
+    pub(super) is_song_describer: bool,
 }
 
 /// A table larger than this is refused: it is read whole, and captions of a million songs need less.
@@ -91,8 +118,8 @@ const MAX_TABLE_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// The sentence that says why the table as a whole cannot be used (unreadable, empty, no header, no column
-/// of file names, no column named `caption_column`).
-pub fn read_table(path: &Path, caption_column: Option<&str>) -> Result<Table, String> {
+/// of file names, no column of a name that `options` has).
+pub fn read_table(path: &Path, options: &TableOptions) -> Result<Table, String> {
     let facts = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !facts.is_file() {
         return Err("is not a regular file".to_string());
@@ -101,46 +128,76 @@ pub fn read_table(path: &Path, caption_column: Option<&str>) -> Result<Table, St
         return Err(format!("is larger than {}", crate::error::human_bytes(MAX_TABLE_BYTES)));
     }
     let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    parse_table(path, &bytes, options)
+}
+
+/// [`read_table`] of what is in memory; `path` names it.
+///
+/// # Errors
+/// As [`read_table`].
+pub fn parse_table(path: &Path, bytes: &[u8], options: &TableOptions) -> Result<Table, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("is UTF-16; save it as UTF-8".to_string());
     }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("is empty".to_string());
     }
-    let mut reading = Reading { path, caption_column, table: Table::default(), seen_caption_column: false };
+    let mut reading = Reading::new(path, options);
     let is_json_lines = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl"));
     let names = if is_json_lines { reading.json_lines(bytes)? } else { reading.csv(bytes)? };
-    let mut table = reading.table;
-    if table.rows.is_empty() && table.problems.is_empty() {
+    reading.finish(&names);
+    let table = reading.table;
+    if table.rows.is_empty() && table.problems.is_empty() && reading.invalid_rows == 0 {
         return Err("has a header and no rows".to_string());
-    }
-    if !reading.seen_caption_column {
-        table.warnings.push(format!(
-            "{}: no column of captions among {}; name one with --caption-column",
-            printable(path),
-            listed(&names)
-        ));
     }
     Ok(table)
 }
 
-struct Reading<'a> {
+/// A table while it is read.
+pub(super) struct Reading<'a> {
     path: &'a Path,
-    caption_column: Option<&'a str>,
-    table: Table,
-    seen_caption_column: bool,
+    options: &'a TableOptions,
+    pub table: Table,
+    pub seen_caption_column: bool,
+    has_labels: bool,
+    invalid_rows: usize,
 }
 
-/// One cell, as far as its type matters.
-enum Cell {
-    Nothing,
-    Texts(Vec<String>),
-    /// Not text (a number, an object): usable as an identifier if the string is there, never as a caption.
-    Other(Option<String>),
-}
+impl<'a> Reading<'a> {
+    pub fn new(path: &'a Path, options: &'a TableOptions) -> Self {
+        let (table, seen_caption_column) = (Table::default(), false);
+        Self { path, options, table, seen_caption_column, has_labels: false, invalid_rows: 0 }
+    }
 
-impl Reading<'_> {
+    /// Says what the table of these columns lacks as a whole.
+    pub fn finish(&mut self, names: &[String]) {
+        if self.invalid_rows > 0 {
+            let count = self.invalid_rows;
+            self.warn(
+                0,
+                &format!("{count} rows that it marks as not valid were left out; --keep-invalid takes them"),
+            );
+        }
+        let lower: Vec<String> = names.iter().map(|name| name.trim().to_lowercase()).collect();
+        let is_known = |wanted: &&str| lower.iter().any(|name| name == wanted);
+        self.table.is_song_describer = ["caption_id", "track_id", "is_valid_subset"].iter().all(is_known);
+        let wanted = self.options.caption_template.iter().flat_map(Template::columns);
+        let missing: Vec<&str> = wanted.filter(|name| !lower.iter().any(|own| own == name)).collect();
+        if !missing.is_empty() {
+            let (missing, listed) = (missing.join(", "), listed(names));
+            self.warn(0, &format!("no column {missing} (--caption-template) among {listed}"));
+        }
+        if !self.seen_caption_column {
+            let made = if self.has_labels { "captions are made of its labels; " } else { "" };
+            let listed = listed(names);
+            self.warn(
+                0,
+                &format!("no column of captions among {listed}; {made}name one with --caption-column"),
+            );
+        }
+    }
+
     /// Reads CSV; returns the names of the columns.
     fn csv(&mut self, bytes: &[u8]) -> Result<Vec<String>, String> {
         let delimiter = guess_delimiter(bytes);
@@ -152,7 +209,8 @@ impl Reading<'_> {
         let mut record = csv::ByteRecord::new();
         reader.read_byte_record(&mut record).map_err(|error| error.to_string())?;
         let names: Vec<String> = record.iter().map(|name| clean(&String::from_utf8_lossy(name))).collect();
-        let columns = Columns::choose(&names, self.caption_column)?;
+        let file = file_column(&names, self.options.audio_column.as_deref())?;
+        let columns = Columns::choose(&names, self.options.caption_column.as_deref())?;
         self.seen_caption_column = columns.caption.is_some();
         while reader.read_byte_record(&mut record).map_err(|error| error.to_string())? {
             let line = record.position().map_or(0, csv::Position::line);
@@ -162,7 +220,7 @@ impl Reading<'_> {
             if record.iter().any(|field| std::str::from_utf8(field).is_err()) {
                 self.warn(line, "is not UTF-8; the bytes that are not were replaced");
             }
-            self.row(line, &columns, |column| match record.get(column) {
+            self.row(line, file, &columns, &|column| match record.get(column) {
                 None | Some([]) => Cell::Nothing,
                 Some(bytes) => Cell::Texts(vec![String::from_utf8_lossy(bytes).into_owned()]),
             });
@@ -204,15 +262,17 @@ impl Reading<'_> {
             all_names
                 .extend(names.iter().filter(|name| !all_names.contains(name)).cloned().collect::<Vec<_>>());
             // A row without a caption may leave the key out, so the wanted column is optional a row.
-            let wanted = self.caption_column.filter(|wanted| names.iter().any(|name| name == wanted));
-            match Columns::choose(&names, wanted) {
-                Ok(mut columns) => {
-                    if self.caption_column.is_some() && wanted.is_none() {
+            let caption_column = self.options.caption_column.as_deref();
+            let wanted = caption_column.filter(|wanted| names.iter().any(|name| name == wanted));
+            let file = file_column(&names, self.options.audio_column.as_deref());
+            match file.and_then(|file| Ok((file, Columns::choose(&names, wanted)?))) {
+                Ok((file, mut columns)) => {
+                    if caption_column.is_some() && wanted.is_none() {
                         columns.caption = None;
                     }
                     self.seen_caption_column |= columns.caption.is_some();
                     let values: Vec<&serde_json::Value> = object.values().collect();
-                    self.row(line, &columns, |column| json_cell(values[column]));
+                    self.row(line, file, &columns, &|column| json_cell(values[column]));
                 }
                 Err(refusal) => {
                     self.problem(line, &refusal);
@@ -226,13 +286,8 @@ impl Reading<'_> {
         }
     }
 
-    fn row(&mut self, line: u64, columns: &Columns, cell: impl Fn(usize) -> Cell) {
-        let one = |column: Option<usize>| match column.map(&cell) {
-            Some(Cell::Texts(texts)) => texts.iter().map(|text| clean(text)).find(|text| !text.is_empty()),
-            Some(Cell::Other(text)) => text,
-            _ => None,
-        };
-        let file = match cell(columns.file) {
+    fn row(&mut self, line: u64, file: usize, columns: &Columns, cell: &dyn Fn(usize) -> Cell) {
+        let file = match cell(file) {
             Cell::Texts(texts) => texts.into_iter().next().unwrap_or_default(),
             Cell::Nothing | Cell::Other(_) => String::new(),
         };
@@ -241,37 +296,28 @@ impl Reading<'_> {
             self.problem(line, "has no file name");
             return;
         }
-        let mut facts = Facts {
-            captions: Vec::new(),
-            title: one(columns.title),
-            artist: one(columns.artist),
-            genre: one(columns.genre),
-            licence: one(columns.licence),
-            split: one(columns.split),
-        };
-        match columns.caption.map(cell) {
-            Some(Cell::Texts(texts)) => {
-                for text in texts {
-                    self.caption(line, &text, &mut facts.captions);
-                }
-            }
-            Some(Cell::Other(_)) => self.warn(line, "has a caption that is not text; it was left out"),
-            Some(Cell::Nothing) | None => {}
+        if let Some(facts) = self.facts(line, columns, cell) {
+            self.table.rows.push(Row { line, file, facts });
         }
-        self.table.rows.push(Row { line, file, facts });
     }
 
-    fn caption(&mut self, line: u64, text: &str, captions: &mut Vec<String>) {
-        let (caption, cut) = clean_caption(text);
-        if cut {
-            self.warn(
-                line,
-                &format!("has a caption of more than {MAX_CAPTION_CHARS} characters; it was cut"),
-            );
+    /// The facts of a row; `None` if the table says that it is not valid.
+    pub fn facts(&mut self, line: u64, columns: &Columns, cell: &dyn Fn(usize) -> Cell) -> Option<Facts> {
+        let template = self.options.caption_template.as_ref();
+        let RowFacts { facts, is_cut, is_no_text, is_invalid } = row_facts(columns, template, cell);
+        if is_invalid && !self.options.keep_invalid {
+            self.invalid_rows += 1;
+            return None;
         }
-        if !caption.is_empty() && !captions.contains(&caption) {
-            captions.push(caption);
+        if is_cut {
+            let what = format!("has a caption of more than {MAX_CAPTION_CHARS} characters; it was cut");
+            self.warn(line, &what);
         }
+        if is_no_text {
+            self.warn(line, "has a caption that is not text; it was left out");
+        }
+        self.has_labels |= facts.label_caption.is_some();
+        Some(facts)
     }
 
     fn warn(&mut self, line: u64, what: &str) {
@@ -279,13 +325,13 @@ impl Reading<'_> {
         self.table.warnings.push(format!("{}: {place}{what}", printable(self.path)));
     }
 
-    fn problem(&mut self, line: u64, what: &str) {
+    pub fn problem(&mut self, line: u64, what: &str) {
         let reason = format!("line {line} {what}");
         self.table.problems.push(Problem { path: self.path.to_path_buf(), reason });
     }
 }
 
-fn json_cell(value: &serde_json::Value) -> Cell {
+pub(super) fn json_cell(value: &serde_json::Value) -> Cell {
     use serde_json::Value;
     match value {
         Value::Null => Cell::Nothing,

@@ -1,4 +1,5 @@
 //! Small recordings and a small representation for the data set's tests.
+#![allow(dead_code)] // Each test file uses its own part.
 
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::path::{Path, PathBuf};
 use dit_engine::audio::config::{Kind, RepresentationConfig};
 use dit_engine::dataset::PrepareOptions;
 use dit_engine::dataset::config::{CutConfig, DatasetConfig};
+use dit_engine::dataset::table::TableOptions;
 
 pub const RATE: u32 = 8000;
 /// 16 frames of 128 samples.
@@ -48,8 +50,16 @@ pub fn options(source: &Path, out: &Path) -> PrepareOptions {
         out: PathBuf::from(out),
         config: DatasetConfig { representation, cut: CutConfig::default() },
         validation: 0.3,
-        caption_column: None,
+        tables: TableOptions::default(),
         strict: false,
         prune: false,
     }
+}
+
+/// A song as the bytes of a WAV file.
+pub fn song_bytes(segments: f64, seed: u32) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("song.wav");
+    write_song(&path, segments, 0.8, seed);
+    std::fs::read(path).unwrap()
 }
