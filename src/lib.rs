@@ -3,8 +3,8 @@
 //! The layers, top down (each knows only what stands below it; ARCHITECTURE.md is the map):
 //!
 //! ```text
-//! cli -> train, diffusion -> dit -> ops -> tape -> backend <= cpu
-//!        dataset, audio, text (no tensors)
+//! cli -> eval -> train, diffusion -> dit -> ops -> tape -> backend <= cpu
+//!                dataset, audio, text (no tensors)
 //! ```
 
 pub mod audio;

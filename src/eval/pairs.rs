@@ -168,7 +168,7 @@ impl PromptPairs {
         let mut pairs = Vec::new();
         for low in &low {
             let like = |high: &&RealClip| self.likeness(&tracks[low.track], &tracks[high.track]);
-            let Some(best) = high.iter().map(|high| like(&high)).max_by(f64::total_cmp) else { break };
+            let Some(best) = high.iter().map(like).max_by(f64::total_cmp) else { break };
             let nearest = high.iter().filter(|high| like(high) == best);
             pairs.extend(nearest.map(|high| [low, high].map(|clip| clip.attributes.get(self.attribute))));
         }

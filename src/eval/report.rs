@@ -114,8 +114,11 @@ pub struct Representation {
     pub image_error: Option<f64>,
 }
 
-/// Numbers of a clip, for tables.
-const MEASURES: [(&str, fn(&Attributes) -> f64); 5] = [
+/// Something measured of a clip.
+type Measure = (&'static str, fn(&Attributes) -> f64);
+
+/// What the table shows of the clips.
+const MEASURES: [Measure; 5] = [
     ("onsets a second", |a| a.onset_rate),
     ("tempo in bpm", |a| a.tempo_bpm),
     ("centroid in Hz", |a| a.centroid_hz),
@@ -132,9 +135,7 @@ impl Report {
             let square = clips.attributes.iter().map(|a| (measure(a) - mean).powi(2)).sum::<f64>() / n;
             [mean, square.sqrt()]
         };
-        let row = |&(name, measure): &(&'static str, fn(&Attributes) -> f64)| {
-            (name, moments(real, measure), moments(samples, measure))
-        };
+        let row = |&(name, measure): &Measure| (name, moments(real, measure), moments(samples, measure));
         self.means = MEASURES.iter().map(row).collect();
     }
 }
