@@ -77,7 +77,14 @@ fn a_sample_of_a_training_step_is_made_again_from_its_recipe() {
     assert_eq!((&trained["weights"], &trained["step"]), (&checkpoint["ema"]["hash"], &checkpoint["step"]));
     assert_eq!(trained.get("checkpoint"), None);
 
-    good(run(folder, &format!("sample --checkpoint runs/a --count 2 --seed {} --out o", trained["seed"])));
+    let prompt = |number: u32| {
+        let recipe = &json(&format!("runs/a/samples/step-000004/sample-{number}.wav"))["recipe"];
+        recipe["prompt"].as_str().expect("a caption").to_string()
+    };
+    let seed = trained["seed"].to_string();
+    let mut sample = program(folder);
+    sample.args(["sample", "--checkpoint", "runs/a", "--count", "2", "--seed", &seed, "--out", "o"]);
+    good(sample.args(["--prompt", &prompt(0), "--prompt", &prompt(1)]).output().unwrap());
     let mut drawn = json("o/sample-1.wav")["recipe"].clone();
     assert_eq!(drawn.as_object_mut().unwrap().remove("checkpoint").unwrap(), checkpoint["hash"]);
     assert_eq!(&drawn, trained);

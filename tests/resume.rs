@@ -63,13 +63,16 @@ fn config(block: &str, position: &str) -> Config {
         "train.sample_every=6",
         "sample.steps=3",
         "sample.count=2",
+        "text.mode=both",
+        "text.dim=16",
+        "text.dropout=0.3",
     ] {
         overrides.add_setting(setting).unwrap();
     }
     Config::resolve("demo", &overrides).unwrap()
 }
 
-/// Ten short tones of different pitch, prepared.
+/// Ten short tones of different pitch with two captions each, prepared.
 fn dataset(folder: &Path, config: &Config) -> Arc<Dataset> {
     let songs = folder.join("songs");
     fs::create_dir_all(&songs).unwrap();
@@ -87,6 +90,9 @@ fn dataset(folder: &Path, config: &Config) -> Arc<Dataset> {
         }
         wav.finalize().unwrap();
     }
+    let rows = (0..10).map(|song| format!("{song}.wav,a tone of height {song}\n{song}.wav,beep {song}\n"));
+    let table = "file_name,caption\n".to_string() + &rows.collect::<String>();
+    fs::write(songs.join("metadata.csv"), table).unwrap();
     let options = PrepareOptions {
         sources: vec![songs],
         out: folder.join("prepared"),

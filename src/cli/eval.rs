@@ -116,12 +116,12 @@ fn run_on<B: Backend>(
     let flat = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let state = State::new(backend, flat)?;
     let schedule = Schedule::new(&config.diffusion);
-    let tokenizer = checkpoint.tokenizer.filter(|_| config.text.mode != TextMode::None);
+    let hearing = checkpoint.hearing.filter(|_| config.text.mode != TextMode::None);
     let mut evaluation = Evaluation {
         model: Model { backend, dit: &dit, weights: &state.weights, schedule: &schedule },
         config: &config,
         normalizer: Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() },
-        text: tokenizer.map(|tokenizer| Encoder::new(tokenizer, config.text.tokens)),
+        text: hearing.map(|hearing| Encoder::new(hearing.source(), config.text.tokens)),
         dataset: &dataset,
         options: Options { count: args.count, pairs: args.pairs, real: args.real, seed: args.seed, given },
     };

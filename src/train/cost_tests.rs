@@ -8,8 +8,10 @@ fn preset(name: &str, settings: &[&str]) -> Config {
 }
 
 fn small(block: BlockKind, position: Position) -> Config {
-    let mut config =
-        preset("demo", &["model.image=[24,20]", "model.patch=[4,4]", "model.dim=16", "model.heads=2"]);
+    let mut config = preset(
+        "demo",
+        &["model.image=[24,20]", "model.patch=[4,4]", "model.dim=16", "model.heads=2", "text.mode=none"],
+    );
     (config.model.block, config.model.position) = (block, position);
     (config.model.depth, config.train.batch, config.model.channels) = (2, 3, 2);
     config

@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::backend::Backend;
-use crate::config::Config;
+use crate::config::{Config, TextMode};
 use crate::diffusion::noising::Levels;
 use crate::diffusion::schedule::Schedule;
 use crate::dit::Dit;
@@ -20,16 +20,21 @@ pub type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// Reads `param.NAME` for every parameter, `x0` and `noise` `[B, C, H, W]` (f32) and `t` `[B]` (i64) from `state`, does
 /// one training step, and writes to `out`: `x_t`, `prediction`, `loss`, `grad.NAME` and, after one Adam update without
-/// warm-up, `new.NAME`. Returns the loss.
+/// warm-up, `new.NAME`. Returns the loss. A state without a text encoder is one of a model that hears no captions; with one, the
+/// step is told no caption.
 ///
 /// # Errors
 /// [`Error::Format`] for a missing tensor or a wrong shape; [`Error::Io`].
 pub fn run<B: Backend>(backend: &B, config: &Config, state: &Path, out: &Path) -> Result<f64> {
-    let dit = Dit::new(&config.model, &config.text)?;
     require_regular_file(state)?;
     let bytes = std::fs::read(state).map_err(Error::io("read", state))?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|error| Error::format(state, format!("is not a safetensors file: {error}")))?;
+    let mut text = config.text.clone();
+    if !tensors.names().iter().any(|name| name.starts_with("param.text.")) {
+        text.mode = TextMode::None;
+    }
+    let dit = Dit::new(&config.model, &text)?;
     let mut weights = vec![0.0; dit.layout().len()];
     for span in dit.layout().spans() {
         let values = read_f32(&tensors, state, &format!("param.{}", span.name), &span.shape)?;
