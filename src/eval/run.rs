@@ -161,9 +161,7 @@ impl<B: Backend> Evaluation<'_, B> {
     }
 
     fn validation(&mut self) -> Result<Option<crate::train::validate::Validation>> {
-        let Model { backend, dit, weights, schedule } = self.model;
-        let text = self.text.as_mut();
-        validate(backend, dit, weights, self.config, schedule, self.dataset, Split::Validation, text)
+        validate(&self.model, self.config, self.dataset, Split::Validation, self.text.as_mut())
     }
 
     fn swap(&mut self, progress: &mut Progress<'_>) -> Result<Option<swap::Swap>> {

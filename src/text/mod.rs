@@ -173,7 +173,7 @@ pub trait Vectors: Send + Sync + std::fmt::Debug {
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Tokens, for an encoder that is trained with the model.
-    Tokens(Tokenizer),
+    Tokens(Arc<Tokenizer>),
     /// Vectors of a frozen encoder.
     Frozen(Arc<dyn Vectors>),
 }
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn batches_are_padded_and_cut() {
-        let mut encoder = Encoder::new(Source::Tokens(tokenizer()), 3);
+        let mut encoder = Encoder::new(Source::Tokens(tokenizer().into()), 3);
         let batch = encoder.batch(&["piano", "", "fast bright drums and a slow piano"]).unwrap();
         assert_eq!(batch.lengths, [1.0, 1.0, 3.0]);
         assert_eq!((batch.ids.len(), batch.len()), (9, 3));

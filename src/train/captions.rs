@@ -33,7 +33,7 @@ pub fn hearing(config: &TextConfig, dataset: &Dataset, given: Option<Hearing>) -
         let problem = format!("{} has no captions; --set text.mode=none", dataset.dir().display());
         Error::config("text.mode", problem)
     })?;
-    Ok(Some(Hearing::Trained(tokenizer)))
+    Ok(Some(Hearing::Trained(tokenizer.into())))
 }
 
 /// The captions of a batch, each dropped (and empty then) with probability `dropout`: a function of seed and step.

@@ -46,7 +46,7 @@ const WEIGHT_PREFIXES: [&str; 4] = ["ema.", "weights.", "param.", ""];
 #[derive(Clone, Debug)]
 pub enum Hearing {
     /// The tokenizer of an encoder that is trained with the model.
-    Trained(Tokenizer),
+    Trained(Arc<Tokenizer>),
     /// A frozen encoder, whole: a checkpoint alone is enough to sample from.
     Frozen(Arc<Bert>),
 }
@@ -198,7 +198,7 @@ impl Checkpoint {
         Ok(Checkpoint {
             step,
             config,
-            hearing: tokenizer.map(Hearing::Trained),
+            hearing: tokenizer.map(|tokenizer| Hearing::Trained(tokenizer.into())),
             fingerprint,
             mean,
             deviation,

@@ -40,7 +40,7 @@ fn checkpoint() -> Checkpoint {
     let layout = layout(&config);
     Checkpoint {
         step: 1234,
-        hearing: Some(Hearing::Trained(Tokenizer::train(["a slow piano"], 300).unwrap())),
+        hearing: Some(Hearing::Trained(Tokenizer::train(["a slow piano"], 300).unwrap().into())),
         fingerprint: "0123abcd".to_string(),
         mean: (0..8).map(|i| i as f32 / 3.0).collect(),
         deviation: (0..8).map(|i| 1.0 + i as f32).collect(),

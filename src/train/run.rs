@@ -314,16 +314,9 @@ impl<'a, B: Backend> Run<'a, B> {
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<()> {
         // A data set too small to hold anything out is watched on what it has.
         let split = if self.dataset.is_empty(Split::Validation) { Split::Train } else { Split::Validation };
-        let validation = validate(
-            self.backend,
-            &self.dit,
-            &self.state.ema,
-            &self.config,
-            &self.schedule,
-            &self.dataset,
-            split,
-            self.text.as_mut(),
-        )?;
+        let (dit, schedule) = (&self.dit, &self.schedule);
+        let model = Model { backend: self.backend, dit, weights: &self.state.ema, schedule };
+        let validation = validate(&model, &self.config, &self.dataset, split, self.text.as_mut())?;
         if let Some(validation) = validation {
             let best = self.best_loss.is_none_or(|best| validation.loss < best);
             self.journal.validation(self.step, &validation)?;

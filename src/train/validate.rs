@@ -6,8 +6,7 @@ use crate::backend::{Backend, NoiseKey, Purpose};
 use crate::config::{Config, Recompute};
 use crate::dataset::{Dataset, Split};
 use crate::diffusion::noising::Levels;
-use crate::diffusion::schedule::Schedule;
-use crate::dit::Dit;
+use crate::diffusion::sampler::Model;
 use crate::error::Result;
 use crate::text::Encoder;
 use crate::train::step::{NoiseSource, StepInput, evaluate};
@@ -26,21 +25,19 @@ pub struct Validation {
     pub samples: usize,
 }
 
-/// Validates with the given weights (the EMA, as a rule). Sample j is segment j of the split, with t in the middle of
+/// Validates a model; `text` makes numbers of the captions, where it hears them. Sample j is segment j of the split, with t in the middle of
 /// bin j modulo [`BINS`] and noise from stream (0, j): nothing of it depends on the run.
 ///
 /// # Errors
 /// When a segment cannot be read.
 pub fn validate<B: Backend>(
-    backend: &B,
-    dit: &Dit,
-    weights: &B::Buf,
+    model: &Model<'_, B>,
     config: &Config,
-    schedule: &Schedule,
     dataset: &Dataset,
     split: Split,
     mut text: Option<&mut Encoder>,
 ) -> Result<Option<Validation>> {
+    let Model { backend, dit, weights, schedule } = *model;
     let samples = dataset.len(split).min(config.train.validation_samples);
     let mut sums = [(0.0, 0usize); BINS];
     let mut x0 = vec![0.0; dit.image_len()];

@@ -35,9 +35,8 @@ pub fn captions(seed: u64, batch: usize, config: &TextConfig) -> Option<Captions
     let ids = below(seed + 1, batch * config.tokens, config.vocabulary);
     for (sample, &length) in lengths.iter().enumerate().skip(1) {
         captions.lengths[sample] = (length + 1) as f32;
-        for n in sample * config.tokens..sample * config.tokens + length + 1 {
-            captions.ids[n] = ids[n] as u32;
-        }
+        let places = sample * config.tokens..sample * config.tokens + length + 1;
+        captions.ids[places.clone()].iter_mut().zip(&ids[places]).for_each(|(to, &id)| *to = id as u32);
     }
     captions.features = random(seed + 2, batch * config.tokens * config.features);
     Some(captions)
