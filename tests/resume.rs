@@ -245,7 +245,7 @@ fn a_nan_has_the_name_of_the_tensor_where_it_began() {
     for (parameter, poison, tensor, step) in [
         ("blocks.1.mlp.0.weight", f32::NAN, "parameter blocks.1.mlp.0.weight", 5),
         ("blocks.0.attn.qkv.bias", f32::NEG_INFINITY, "parameter blocks.0.attn.qkv.bias", 5),
-        ("blocks.1.attn.out.bias", 3e38, "blocks.1.norm2", 6),
+        ("blocks.1.attn.out.bias", 3e38, "blocks.1.cross.norm", 6),
     ] {
         let mut checkpoint = good.clone();
         let span = dit.layout().spans().iter().find(|span| span.name == parameter).unwrap();

@@ -176,14 +176,20 @@ impl TextBlock {
         tokens: Var<B>,
         lengths: &Var<B>,
     ) -> Result<Var<B>> {
-        tape.label(format!("{}.attn", self.name));
+        let label = |part: &str| format!("{}.{part}", self.name);
+        tape.label(label("norm1"));
         let normed = self.norms[0].forward(tape, &tokens)?;
+        tape.label(label("attn.q"));
         let q = self.q.forward(tape, &normed, Activation::Identity)?;
+        tape.label(label("attn.kv"));
         let kv = self.kv.forward(tape, &normed, Activation::Identity)?;
+        tape.label(label("attn"));
         let mixed = attention::cross(tape, &q, &kv, lengths, self.heads)?;
+        tape.label(label("attn.out"));
         let tokens = matmul::residual_linear(tape, &mixed, self.out.weight, self.out.bias, &plain(&tokens))?;
-        tape.label(format!("{}.mlp", self.name));
+        tape.label(label("norm2"));
         let normed = self.norms[1].forward(tape, &tokens)?;
+        tape.label(label("mlp"));
         let (up, down) = (self.mlp_up, self.mlp_down);
         let (up, down) = ((up.weight, up.bias), (down.weight, down.bias));
         matmul::mlp(tape, &normed, up, down, Activation::Gelu, &plain(&tokens))
@@ -227,12 +233,17 @@ impl CrossAttention {
         tokens: &Var<B>,
         [text, lengths]: [&Var<B>; 2],
     ) -> Result<Var<B>> {
-        tape.label(self.name.clone());
+        let label = |part: &str| format!("{}{part}", self.name);
+        tape.label(label(".norm"));
         let normed = self.norm.forward(tape, tokens)?;
+        tape.label(label(".q"));
         let q = self.q.forward(tape, &normed, Activation::Identity)?;
         drop(normed);
+        tape.label(label(".kv"));
         let kv = self.kv.forward(tape, text, Activation::Identity)?;
+        tape.label(label(""));
         let mixed = attention::cross(tape, &q, &kv, lengths, self.heads)?;
+        tape.label(label(".out"));
         matmul::residual_linear(tape, &mixed, self.out.weight, self.out.bias, &plain(tokens))
     }
 }
