@@ -81,7 +81,7 @@ impl Block {
             at,
             shared: vec![POISON; shared],
             shared_written: vec![0; words],
-            shared_records: Records::new(if launch.checks.has(Check::Race) { words } else { 0 }),
+            shared_records: Records::new(if launch.checks.has(Check::Race) { words } else { 0 }, false),
             barriers: Barriers::new(count),
             cluster: ClusterBarrier::new(count),
             clocks: vec![Clock::default(); count],

@@ -4,7 +4,7 @@
 //! that is accessed in parts has such records for each of its bytes instead.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::memory::{zeroed_bytes, zeroed_records};
 
@@ -97,6 +97,15 @@ pub struct Records {
     places: Box<[[AtomicU32; 2]]>,
     /// Records of bytes, for words that are [`SPLIT`].
     bytes: OnceLock<Box<Records>>,
+    /// Whether several threads of the host use them at once. Of two accesses at the same moment one sees the other then: each
+    /// leaves its stamp first, takes what was there by the same instruction, and only then looks at the other kind of access.
+    contended: bool,
+}
+
+/// Whether a stamp is of another thread than `mine`: its block and thread bits differ.
+#[inline(always)]
+fn is_foreign(stamp: u64, mine: u64) -> bool {
+    stamp != 0 && (stamp ^ mine) & !(1 << 37 | 0x7ff_ffff) != 0
 }
 
 /// An access that conflicts with an earlier one.
@@ -112,9 +121,24 @@ pub struct Conflict {
 
 impl Records {
     /// For so many words, none of them accessed.
-    pub fn new(words: usize) -> Records {
+    pub fn new(words: usize, contended: bool) -> Records {
         let (stamps, places) = zeroed_records(words);
-        Records { stamps, places, bytes: OnceLock::new() }
+        Records { stamps, places, bytes: OnceLock::new(), contended }
+    }
+
+    /// Leaves a stamp; what was there before, as far as several threads of the host may have left something.
+    #[inline(always)]
+    fn leave(&self, at: &AtomicU64, stamp: Stamp, seen: Stamp) -> Stamp {
+        if self.contended {
+            let before = at.swap(stamp.0, Ordering::SeqCst);
+            if before == SPLIT {
+                at.store(SPLIT, Ordering::SeqCst); // taken apart this moment, and it stays so
+            }
+            Stamp(before)
+        } else {
+            at.store(stamp.0, Ordering::Relaxed);
+            seen
+        }
     }
 
     /// Where a word was last written, or read; `None` if there are no records.
@@ -154,17 +178,17 @@ impl Records {
         ordered: &impl Fn(Stamp) -> bool,
     ) -> Option<Conflict> {
         let [writer, reader] = &self.stamps[word];
-        let wrote = Stamp(writer.load(Ordering::Relaxed));
         let read = Stamp(reader.load(Ordering::Relaxed));
         if !me.same(read) {
             let fresh = read.0 == 0 || me.same_thread(read) || ordered(read);
             let stamp = if fresh { me } else { me.and_others() };
             // A strong read must not hide a weak one that a later strong write would race with.
             if fresh || !me.strong() || read.strong() {
-                reader.store(stamp.0, Ordering::Relaxed);
+                self.leave(reader, stamp, read);
                 self.places[word][1].store(place, Ordering::Relaxed);
             }
         }
+        let wrote = Stamp(writer.load(Ordering::SeqCst));
         self.conflict(word, wrote, me, true, ordered)
     }
 
@@ -198,7 +222,6 @@ impl Records {
     ) -> Option<Conflict> {
         let [writer, reader] = &self.stamps[word];
         let wrote = Stamp(writer.load(Ordering::Relaxed));
-        let read = Stamp(reader.load(Ordering::Relaxed));
         let mut conflict = None;
         if !me.same(wrote) {
             if !unchanged {
@@ -206,10 +229,14 @@ impl Records {
             }
             // A strong write must not hide a weak one before it that others' strong ones would race with.
             if !me.strong() || !me.same(Stamp(wrote.0 | STRONG)) {
-                writer.store(me.0, Ordering::Relaxed);
+                let before = self.leave(writer, me, wrote);
+                if before.0 != wrote.0 && conflict.is_none() && !unchanged {
+                    conflict = self.conflict(word, before, me, true, ordered);
+                }
                 self.places[word][0].store(place, Ordering::Relaxed);
             }
         }
+        let read = Stamp(reader.load(Ordering::SeqCst));
         if conflict.is_none() && !unchanged {
             conflict = self.conflict(word, read, me, false, ordered);
         }
@@ -226,7 +253,7 @@ impl Records {
         write: bool,
         each: &dyn Fn(&Records, usize) -> Option<Conflict>,
     ) -> Option<Conflict> {
-        let bytes = self.bytes.get_or_init(|| Box::new(Records::new(4 * self.stamps.len())));
+        let bytes = self.bytes.get_or_init(|| Box::new(Records::new(4 * self.stamps.len(), self.contended)));
         for (which, stamp) in self.stamps[word].iter().enumerate() {
             let stamp = stamp.swap(SPLIT, Ordering::Relaxed);
             if stamp == SPLIT {
@@ -276,7 +303,16 @@ impl Records {
                 at.store(place, Ordering::Relaxed);
             }
         }
-        true
+        if !self.contended {
+            return true;
+        }
+        // A write of the same moment is for the caller to find, one by one.
+        fence(Ordering::SeqCst);
+        let foreign = run.chunks_exact(words).enumerate().any(|(lane, group)| {
+            let mine = me.0 + ((lane as u64) << 27);
+            group.iter().any(|[writer, _]| is_foreign(writer.load(Ordering::Relaxed), mine))
+        });
+        !foreign
     }
 
     /// Writes by the 32 lanes of a warp; as [`Records::read_run`].
@@ -300,8 +336,20 @@ impl Records {
         let places = &self.places[first..first + 32 * words];
         for (lane, (group, places)) in run.chunks_exact(words).zip(places.chunks_exact(words)).enumerate() {
             let mine = me.0 + ((lane as u64) << 27);
-            for ([writer, _], [at, _]) in group.iter().zip(places) {
-                writer.store(mine, Ordering::Relaxed);
+            for ([writer, reader], [at, _]) in group.iter().zip(places) {
+                if self.contended {
+                    let before = writer.swap(mine, Ordering::SeqCst);
+                    if is_foreign(before, mine) {
+                        // An access of the same moment is for the caller to find, one by one.
+                        writer.store(before, Ordering::SeqCst);
+                        return false;
+                    }
+                    if is_foreign(reader.load(Ordering::SeqCst), mine) {
+                        return false;
+                    }
+                } else {
+                    writer.store(mine, Ordering::Relaxed);
+                }
                 at.store(place, Ordering::Relaxed);
             }
         }
@@ -347,7 +395,7 @@ impl Tracking {
         Tracking {
             read: zeroed_bytes(words),
             written: zeroed_bytes(words),
-            records: Records::new(if races { words } else { 0 }),
+            records: Records::new(if races { words } else { 0 }, true),
         }
     }
 }
@@ -362,7 +410,7 @@ mod tests {
 
     #[test]
     fn neighbouring_bytes_are_nobody_elses() {
-        let records = Records::new(2);
+        let records = Records::new(2, false);
         for byte in 0..4 {
             assert!(records.write(1, thread(byte).on(1 << byte), 7, false, |_| false).is_none());
         }
@@ -376,7 +424,7 @@ mod tests {
 
     #[test]
     fn parts_and_whole_words_are_compared() {
-        let records = Records::new(1);
+        let records = Records::new(1, false);
         assert!(records.write(0, thread(0).on(15), 1, false, |_| false).is_none());
         let conflict = records.read(0, thread(1).on(0b1100), 2, |_| false).unwrap();
         assert_eq!((conflict.earlier.thread(), conflict.place, conflict.wrote), (0, 1, true));
@@ -386,9 +434,53 @@ mod tests {
         assert!(records.write(0, thread(2).on(15), 3, false, known).is_none(), "told once");
     }
 
+    /// Of two threads of the host that access a word for different blocks at the same moment, one finds the other.
+    #[test]
+    fn accesses_at_the_same_moment_are_found() {
+        const WORDS: usize = 32 * 400;
+        for (alone, first_writes) in [(true, true), (true, false), (false, true), (false, false)] {
+            let records = Records::new(WORDS, true);
+            let arrived: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+            let found: Vec<AtomicU32> = (0..WORDS).map(|_| AtomicU32::new(0)).collect();
+            let step = if alone { 1 } else { 32 };
+            std::thread::scope(|scope| {
+                for block in 0..2 {
+                    let (records, arrived, found) = (&records, &arrived, &found);
+                    scope.spawn(move || {
+                        let stamp = |lane| Stamp::new(block, lane, 1, false).on(15);
+                        let writes = block == 1 || first_writes;
+                        for first in (0..WORDS).step_by(step) {
+                            arrived[first].fetch_add(1, Ordering::SeqCst);
+                            while arrived[first].load(Ordering::SeqCst) < 2 {
+                                std::hint::spin_loop();
+                            }
+                            let run = |of: Stamp| match writes {
+                                true => records.write_run(first, 1, of, 7),
+                                false => records.read_run(first, 1, of, 7),
+                            };
+                            if !alone && run(stamp(0)) {
+                                continue;
+                            }
+                            for lane in 0..step {
+                                let (word, me) = (first + lane, stamp(lane));
+                                let conflict = match writes {
+                                    true => records.write(word, me, 7, false, |_| false),
+                                    false => records.read(word, me, 7, |_| false),
+                                };
+                                found[first].fetch_add(u32::from(conflict.is_some()), Ordering::SeqCst);
+                            }
+                        }
+                    });
+                }
+            });
+            let missed = (0..WORDS).step_by(step).filter(|&word| found[word].load(Ordering::SeqCst) == 0);
+            assert_eq!(missed.count(), 0, "alone {alone}, the first writes {first_writes}");
+        }
+    }
+
     #[test]
     fn short_ways_leave_words_in_parts_to_the_long_one() {
-        let records = Records::new(32);
+        let records = Records::new(32, false);
         assert!(records.write(0, thread(0).on(1), 1, false, |_| false).is_none());
         assert!(!records.read_run(0, 1, thread(0).on(15), 2));
         assert!(!records.write_run(0, 1, thread(0).on(15), 2));
