@@ -321,7 +321,7 @@ MUTANTS = [
     Mutant("norm", "dropped term", "norm.cu", "stride, one, dim);\n    L::share(shifts", "stride, 0.0f, dim);\n    L::share(shifts",
            tests="modulated_values_f32"),
     Mutant("matmul", "wrong counter", "gemm.cuh", "split.counters + tile * (groups + 1);",
-           "split.counters + tile * groups;", tests="cuda_at"),
+           "split.counters + tile * groups;", tests="cuda_at cuda_with_many_terms"),
     Mutant("matmul", "missing guard", "gemm.cuh", "(SUMS == SUMS_OF_A ? first_column : first_row) == 0;",
            "true;", tests="cuda_at"),
     Mutant("matmul", "missing bound", "gemm.cuh",

@@ -352,6 +352,16 @@ fn cuda_with_few_rows() {
     cuda::assert_clean(&device);
 }
 
+/// Several tiles, whose terms so many blocks share that they are added in two levels.
+#[test]
+fn cuda_with_many_terms() {
+    for device in cuda::both() {
+        check_forward(&device, (40, 132, 2_304), Activation::Silu, true);
+        check_backward_input(&device, (40, 2_304, 132));
+        cuda::assert_clean(&device);
+    }
+}
+
 #[test]
 fn cuda_with_many_tiles() {
     for device in cuda::both() {

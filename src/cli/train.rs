@@ -77,6 +77,7 @@ fn run_on<B: Backend>(backend: &B, device: &str, args: &TrainArgs, stop: &'stati
     let (first, steps) = (job.resume.as_ref().map_or(0, |from| from.step), job.config.train.steps);
     let mut progress = progress::TrainProgress::new(first, steps);
     let folder = job.folder.clone();
+    let hears = job.config.text.mode != TextMode::None;
     let options = RunOptions {
         folder: &folder,
         config: job.config,
@@ -87,7 +88,7 @@ fn run_on<B: Backend>(backend: &B, device: &str, args: &TrainArgs, stop: &'stati
     };
     let summary = train(backend, options, &mut progress);
     progress.finish();
-    report(&folder, &summary?)
+    report(&folder, &summary?, hears)
 }
 
 /// What is to be done.
@@ -268,7 +269,7 @@ fn announce<B: Backend>(backend: &B, device: &str, job: &Job) -> Result<()> {
     data::remember(folder, dataset.dir()).with_context(|| format!("cannot begin {}", folder.display()))
 }
 
-fn report(folder: &Path, summary: &RunSummary) -> Result<u8> {
+fn report(folder: &Path, summary: &RunSummary, hears: bool) -> Result<u8> {
     let checkpoint = summary.checkpoint.display();
     if summary.interrupted {
         eprintln!("stopped at step {}, saved in {checkpoint}", summary.steps);
@@ -279,6 +280,8 @@ fn report(folder: &Path, summary: &RunSummary) -> Result<u8> {
         eprintln!("done: {} steps, best validation loss {loss:.4}", summary.steps);
     }
     eprintln!("listen to:  {}", folder.join("samples").display());
-    eprintln!("make more:  {} sample --checkpoint {} --out music", own_name(), quoted(&summary.checkpoint));
+    let prompt = if hears { " --prompt \"slow dark piano\"" } else { "" };
+    let (own, checkpoint) = (own_name(), quoted(&summary.checkpoint));
+    eprintln!("make more:  {own} sample --checkpoint {checkpoint}{prompt} --out music");
     Ok(0)
 }
