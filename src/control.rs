@@ -78,6 +78,8 @@ pub struct Finish {
     pub sound: Vec<Vec<f32>>,
     /// Samples of it that are put back as they were.
     pub kept: Vec<Range<usize>>,
+    /// Samples that were asked for, where the frames have more.
+    pub len: Option<usize>,
 }
 
 impl Wishes {
@@ -96,6 +98,13 @@ impl Wishes {
         let wanted = (seconds / frame_seconds).ceil() as usize;
         let canvas = Canvas::new(if wanted > 0 { wanted } else { given }, window, self.loops);
         let frames = canvas.width;
+        if self.loops && (1..window).contains(&wanted) {
+            let least = window as f64 * frame_seconds;
+            let problem = format!("is {seconds}; a loop of this model has at least {least:.2}");
+            return Err(Error::config("--seconds", problem));
+        }
+        let len = self.seconds.filter(|_| !self.loops);
+        let len = len.map(|seconds| (seconds * f64::from(data.sample_rate)).round() as usize);
         let mut plan = Plan {
             frames,
             canvas,
@@ -103,7 +112,7 @@ impl Wishes {
             kept: None,
             kept_is_clean: config.diffusion.region != Region::Whole,
             from: schedule.steps() - 1,
-            finish: Finish { loops: self.loops, ..Finish::default() },
+            finish: Finish { loops: self.loops, len, ..Finish::default() },
         };
         let Some(mut sound) = init else { return Ok(plan) };
         let samples = sound[0].len();
@@ -236,12 +245,19 @@ impl Finish {
         }
     }
 
+    /// Whether a part of a sound that was given stays.
+    pub fn keeps_something(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Leaves as much as was asked for.
+    pub fn trim(&self, channels: &mut [Vec<f32>]) {
+        channels.iter_mut().for_each(|channel| channel.truncate(self.len.unwrap_or(usize::MAX)));
+    }
+
     /// Turns down what was made where it is louder than `peak`, and puts back what was kept, to the bit; the kept sound passes
     /// into the made one in the latter's time.
     pub fn splice(&self, channels: &mut [Vec<f32>], rate: u32, peak: f32) {
-        if self.kept.is_empty() {
-            return;
-        }
         let loudest = channels.iter().flatten().fold(0.0f32, |loudest, sample| loudest.max(sample.abs()));
         let gain = if loudest > peak { peak / loudest } else { 1.0 };
         let fade = (CROSSFADE_SECONDS * f64::from(rate)) as usize;

@@ -183,12 +183,14 @@ impl Renderer {
         self.normalizer.undo(&mut image, self.representation.width())?;
         let mut channels = self.representation.decode(&image)?;
         self.finish.close_loop(&mut channels, self.margin * self.hop);
-        self.finish.splice(&mut channels, self.sample_rate, SAFE_PEAK);
         let check = SoundCheck::of(&channels);
-        if check.peak > SAFE_PEAK {
+        if self.finish.keeps_something() {
+            self.finish.splice(&mut channels, self.sample_rate, SAFE_PEAK);
+        } else if check.peak > SAFE_PEAK {
             let gain = SAFE_PEAK / check.peak;
             channels.iter_mut().flatten().for_each(|sample| *sample *= gain);
         }
+        self.finish.trim(&mut channels);
         let all = self.representation.magnitude_db(&image);
         let rows = all.chunks_exact(self.representation.width());
         let magnitude_db = rows.flat_map(|row| &row[self.margin..][..width]).copied().collect();

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Output;
 
 use common::program::*;
+use dit_engine::audio::decode;
 
 /// A model that hears captions both ways, in `runs/a`.
 fn train_with_captions(folder: &Path) {
@@ -87,13 +88,8 @@ fn what_is_kept_returns_unchanged() {
     ));
     let filled = sound(&folder.join("filled/sample-0.wav"));
     let rate = 16_000;
-    let original = dit_engine::audio::decode::load(
-        &folder.join("songs/song2.wav"),
-        rate,
-        dit_engine::config::Mix::Mono,
-        None,
-    )
-    .unwrap();
+    let original =
+        decode::load(&folder.join("songs/song2.wav"), rate, dit_engine::config::Mix::Mono, None).unwrap();
     for part in [0..rate as usize / 2, 3 * rate as usize / 2..3 * rate as usize] {
         for (got, want) in filled[part.clone()].iter().zip(&original.channels[0][part]) {
             assert!((f32::from(*got) - want * 32_767.0).abs() <= 1.0, "{got} for {}", want * 32_767.0);
@@ -109,8 +105,25 @@ fn what_is_kept_returns_unchanged() {
 
     good(sample(folder, "continued", &[&init[..], &["--keep", "0s-", "--seconds", "6"]].concat()));
     let continued = sound(&folder.join("continued/sample-0.wav"));
-    assert!(continued.len() >= 6 * rate as usize, "{} samples", continued.len());
+    assert_eq!(continued.len(), 6 * rate as usize);
     assert_eq!(continued[..8000], filled[..8000]);
+
+    // Music at full scale is kept as it is, too.
+    let mut loud = hound::WavReader::open(folder.join("songs/song2.wav")).unwrap();
+    let mut wav = hound::WavWriter::create(folder.join("loud.wav"), loud.spec()).unwrap();
+    loud.samples::<i16>().for_each(|x| {
+        wav.write_sample((f32::from(x.unwrap()) * 4.6).clamp(-32_768.0, 32_767.0) as i16).unwrap()
+    });
+    wav.finalize().unwrap();
+    good(sample(folder, "loud", &["--init", "loud.wav", "--keep", "0s-0.5s", "--seconds", "1"]));
+    let kept = sound(&folder.join("loud/sample-0.wav"));
+    let given = decode::load(&folder.join("loud.wav"), rate, dit_engine::config::Mix::Mono, None).unwrap();
+    let peak = given.channels[0][..8000].iter().fold(0.0f32, |peak, x| peak.max(x.abs()));
+    assert!(peak > 0.98, "{peak}");
+    for (got, want) in kept[..8000].iter().zip(&given.channels[0]) {
+        assert!((f32::from(*got) - want.clamp(-1.0, 1.0) * 32_767.0).abs() <= 1.0, "{got} for {want}");
+    }
+    assert_eq!(kept.len(), rate as usize, "as long as was asked for");
 
     good(sample(folder, "varied", &[&init[..], &["--strength", "0.3"]].concat()));
     good(sample(folder, "looped", &["--loop", "--seconds", "3"]));
@@ -134,6 +147,7 @@ fn wishes_that_cannot_be_get_one_clear_line() {
         (&["--init", "songs/song2.wav", "--keep", "1s-9s"], 2, &["--keep: reaches behind the end", "3.0"]),
         (&["--init", "songs/song2.wav", "--keep", "0s-2s", "--keep", "1s-3s"], 2, &["--keep", "overlap"]),
         (&["--seconds", "-1"], 2, &["--seconds"]),
+        (&["--seconds", "1", "--loop"], 2, &["--seconds", "at least 2.05"]),
         (&["--guidance", "-2"], 2, &["sample.guidance"]),
         (&["--guidance-interval", "0.8,0.2"], 2, &["sample.guidance_interval"]),
         (&["--rescale", "2"], 2, &["sample.rescale"]),
