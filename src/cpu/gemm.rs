@@ -1,10 +1,11 @@
 //! Matrix products: `c = a b` and `c += a b` on strided views, on one thread or on all. b is packed once and shared
-//! by all threads; a is packed a tile at a time by the task that needs it. How c is cut into tiles depends on
-//! its shape only.
+//! by all threads; a is read where it lies, or copied a tile at a time by the task that needs it where its columns are what is
+//! contiguous. Into how many tiles c is cut depends on the number of threads, but no number of c does: how its sum is cut
+//! depends on the shape only.
 
 use rayon::prelude::*;
 
-use super::microkernel::{Block, MR, NR, multiply, pack_a, pack_b};
+use super::microkernel::{Block, chosen, multiply, pack_columns};
 use super::scratch::with_scratch;
 use crate::backend::{MatmulDims, Write};
 
@@ -37,7 +38,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A right operand `[inner, columns]` packed for the microkernel: panels of [`NR`] columns.
+/// A right operand `[inner, columns]` packed for the microkernel: panels of as many columns as it has.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
     panels: &'a [f32],
@@ -49,46 +50,51 @@ pub struct Packed<'a> {
     pub columns: usize,
 }
 
-/// Panels of b that are packed together: their rows are read in one piece where they are contiguous.
-const PACK_PANELS: usize = 4;
+/// Columns of b that are packed together, at least.
+const PACK_COLUMNS: usize = 64;
 
 /// Floats that a packed `[inner, columns]` matrix takes.
 pub fn packed_len(inner: usize, columns: usize) -> usize {
-    inner * columns.next_multiple_of(NR)
+    inner * columns.next_multiple_of(chosen().columns)
 }
 
 impl<'a> Packed<'a> {
     /// Packs b `[inner, columns]` into `to`, `packed_len` floats, on the calling thread.
     pub fn pack(to: &'a mut [f32], b: Matrix, inner: usize, columns: usize) -> Self {
-        pack_b(to, b, columns, inner);
-        Self { panels: to, stride: inner * NR, inner, columns }
+        let width = chosen().columns;
+        pack_columns(width, to, b, columns, inner);
+        Self { panels: to, stride: inner * width, inner, columns }
     }
 
     /// As `pack`, on all threads.
     fn pack_parallel(to: &'a mut [f32], b: Matrix, inner: usize, columns: usize) -> Self {
-        const WIDTH: usize = PACK_PANELS * NR;
-        to.par_chunks_mut((inner * WIDTH).max(1)).enumerate().for_each(|(i, panels)| {
-            pack_b(panels, b.from(0, i * WIDTH), WIDTH.min(columns - i * WIDTH), inner);
+        let width = chosen().columns;
+        // The rows of several panels are read in one piece where they are contiguous.
+        let task = PACK_COLUMNS.next_multiple_of(width);
+        to.par_chunks_mut((inner * task).max(1)).enumerate().for_each(|(i, panels)| {
+            pack_columns(width, panels, b.from(0, i * task), task.min(columns - i * task), inner);
         });
-        Self { panels: to, stride: inner * NR, inner, columns }
+        Self { panels: to, stride: inner * width, inner, columns }
     }
 
     /// Rows `first .. first + count`.
     pub fn rows(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.inner, "rows that b does not have");
-        Self { panels: &self.panels[first * NR..], inner: count, ..self }
+        Self { panels: &self.panels[first * chosen().columns..], inner: count, ..self }
     }
 
-    /// Columns `first .. first + count`; `first` is a multiple of [`NR`].
+    /// Columns `first .. first + count`; `first` is a multiple of the microkernel's columns.
     pub fn columns(self, first: usize, count: usize) -> Self {
-        assert!(first.is_multiple_of(NR) && first + count <= self.columns, "columns that b does not have");
-        Self { panels: &self.panels[first / NR * self.stride..], columns: count, ..self }
+        let width = chosen().columns;
+        assert!(first.is_multiple_of(width) && first + count <= self.columns, "columns that b does not have");
+        Self { panels: &self.panels[first / width * self.stride..], columns: count, ..self }
     }
 }
 
-/// Depth of a block of the sum: a panel of b of this depth takes half of a first-level cache.
+/// Depth of a block of the sum, at most: a panel of b of this depth lies in a first-level cache.
 const DEPTH: usize = 256;
-/// Rows of c that are computed together: their part of a takes a fifth of a second-level cache.
+/// Rows of c that are computed together, at most: their part of a takes a fifth of a second-level cache. A multiple of the
+/// rows of every microkernel.
 const TILE_ROWS: usize = 96;
 
 /// `c = a b` or `c += a b` on the calling thread; c `[rows, b's columns]` with rows `c_stride` apart,
@@ -98,20 +104,43 @@ pub fn serial_packed(c: &mut [f32], c_stride: usize, write: Write, a: Matrix, b:
     if rows == 0 || columns == 0 {
         return;
     }
-    with_scratch(TILE_ROWS.min(rows.next_multiple_of(MR)) * DEPTH.min(inner), |packed| {
-        for row in (0..rows).step_by(TILE_ROWS) {
-            let rows = TILE_ROWS.min(rows - row);
+    let is_copied = a.column_stride != 1 && inner > 0;
+    let tile_rows = TILE_ROWS.min(rows);
+    let stride = copy_stride(tile_rows);
+    with_scratch(if is_copied { stride * DEPTH.min(inner) } else { 0 }, |copy| {
+        for row in (0..rows).step_by(tile_rows) {
+            let rows = tile_rows.min(rows - row);
             let mut tile = Block { data: &mut c[row * c_stride..], stride: c_stride, rows, columns };
             // At least once: a sum of nothing is 0.
             for k in (0..inner.max(1)).step_by(DEPTH) {
                 let depth = DEPTH.min(inner - k);
-                let packed = &mut packed[..rows.next_multiple_of(MR) * depth];
-                pack_a(packed, a.from(row, k), rows, depth);
+                let a = a.from(row, k);
+                let a = if is_copied { copy_columns(copy, stride, a, rows, depth) } else { a };
                 let write = if k == 0 { write } else { Write::Add };
-                multiply(&mut tile, write, packed, b.rows(k, depth).panels, b.stride, depth);
+                multiply(chosen(), &mut tile, write, a, b.rows(k, depth).panels, b.stride, depth);
             }
         }
     });
+}
+
+/// Floats between the columns of a copied tile: an odd number of cache lines, so that the columns fall on all sets of the
+/// cache.
+fn copy_stride(rows: usize) -> usize {
+    const LINE: usize = 16;
+    (rows.div_ceil(LINE) | 1) * LINE
+}
+
+/// The first rows and columns of a, copied column by column.
+fn copy_columns<'a>(to: &'a mut [f32], stride: usize, a: Matrix, rows: usize, columns: usize) -> Matrix<'a> {
+    for (k, to) in to.chunks_exact_mut(stride).enumerate().take(columns) {
+        let column = &a.data[k * a.column_stride..];
+        if a.row_stride == 1 {
+            to[..rows].copy_from_slice(&column[..rows]);
+        } else {
+            to.iter_mut().take(rows).enumerate().for_each(|(i, to)| *to = column[i * a.row_stride]);
+        }
+    }
+    Matrix { data: to, row_stride: 1, column_stride: stride }
 }
 
 /// As [`serial_packed`], with b `[inner, columns]` not yet packed.
@@ -147,14 +176,24 @@ pub fn parallel_with<T: RowTiles>(
         return;
     }
     with_packed(b, dims.inner, dims.columns, |b| {
-        let tile_len = TILE_ROWS * dims.columns;
+        let tile_rows = tile_rows(dims.rows);
+        let tile_len = tile_rows * dims.columns;
         let tiles = c.par_chunks_mut(tile_len).zip(beside.tiles(tile_len));
         tiles.enumerate().for_each(|(i, (tile, beside))| {
             let rows = tile.len() / dims.columns;
-            serial_packed(tile, dims.columns, write, a.from(i * TILE_ROWS, 0), b, rows);
+            serial_packed(tile, dims.columns, write, a.from(i * tile_rows, 0), b, rows);
             epilogue(tile, beside);
         });
     });
+}
+
+/// Rows of a tile that leave all threads the same work: where there are few tiles, a multiple of the threads.
+fn tile_rows(rows: usize) -> usize {
+    let (threads, tiles) = (rayon::current_num_threads(), rows.div_ceil(TILE_ROWS).max(1));
+    if tiles >= 8 * threads {
+        return TILE_ROWS;
+    }
+    rows.div_ceil(tiles.next_multiple_of(threads)).next_multiple_of(chosen().rows).clamp(1, TILE_ROWS)
 }
 
 /// What can be cut into the same tiles as an output.

@@ -10,7 +10,7 @@ use crate::pool::Shelves;
 /// Shared pool of `f32` buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    shelves: Arc<Mutex<Shelves<Vec<f32>>>>,
+    shelves: Arc<Mutex<Shelves<Lines>>>,
     poison: bool,
 }
 
@@ -23,7 +23,7 @@ impl Pool {
     /// A buffer of exactly `len` elements with unspecified contents.
     pub fn take(&self, len: usize) -> Buffer {
         let reused = self.shelves.lock().expect("no user code runs under this lock").take(bytes(len));
-        let mut data = reused.unwrap_or_else(|| vec![0.0; len]);
+        let mut data = reused.unwrap_or_else(|| Lines::new(len));
         if self.poison {
             data.fill(f32::NAN);
         }
@@ -36,11 +36,48 @@ impl Pool {
     }
 }
 
+/// Numbers in whole cache lines, so that no vector of any instruction set lies across two of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Lines {
+    /// `len` zeros.
+    pub(super) fn new(len: usize) -> Self {
+        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+
+    /// What the system gave.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>()
+    }
+}
+
+impl Deref for Lines {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl DerefMut for Lines {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
 /// Owned memory; goes back to its pool when dropped.
 #[derive(Debug)]
 pub struct Buffer {
-    data: Vec<f32>,
-    home: Arc<Mutex<Shelves<Vec<f32>>>>,
+    data: Lines,
+    home: Arc<Mutex<Shelves<Lines>>>,
 }
 
 impl Deref for Buffer {

@@ -3,10 +3,12 @@
 
 use std::cell::RefCell;
 
+use super::memory::Lines;
+
 thread_local! {
     /// A stack, because scratch is used inside scratch, and a thread that waits for others may run a second task
     /// inside the first. What is given back last is lent first, so each depth of nesting keeps its own buffer.
-    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Lines>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `work` with `len` elements of unspecified contents.
@@ -14,7 +16,7 @@ pub fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut buffer = FREE.with(|free| free.borrow_mut().pop()).unwrap_or_default();
     if buffer.len() < len {
         // Not grown in place: nobody needs what is in it.
-        buffer = vec![0.0; len];
+        buffer = Lines::new(len);
     }
     let result = work(&mut buffer[..len]);
     FREE.with(|free| free.borrow_mut().push(buffer));
@@ -23,5 +25,5 @@ pub fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
 
 /// Bytes that the calling thread's scratch holds.
 pub fn held_bytes() -> usize {
-    FREE.with(|free| free.borrow().iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum())
+    FREE.with(|free| free.borrow().iter().map(|buffer| buffer.bytes()).sum())
 }
