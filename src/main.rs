@@ -12,6 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
     start_log();
+    join_the_threads();
     match cli::run(cli::Cli::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) if matches!(error.downcast_ref::<Error>(), Some(Error::Interrupted)) => {
@@ -22,6 +23,15 @@ fn main() -> ExitCode {
             eprintln!("error: {}", one_line(&error));
             ExitCode::from(cli::exit_code(&error))
         }
+    }
+}
+
+/// Makes this thread one of those that kernels run on. Elsewhere a kernel that is called would wake the others, sleep, and be
+/// woken by the last of them: several hundred times a step.
+fn join_the_threads() {
+    if let Ok(threads) = rayon::ThreadPoolBuilder::new().use_current_thread().build() {
+        // For as long as the program runs.
+        std::mem::forget(threads);
     }
 }
 

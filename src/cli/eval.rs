@@ -23,6 +23,7 @@ use dit_engine::train::optimizer::State;
 
 use super::device::{Chosen, DeviceArgs};
 use super::progress::Meter;
+use super::sample::SamplerArg;
 use super::{Usage, at_least_one, data, print, quoted};
 
 /// Measure a model: losses, distance of its samples to held-out music, whether they follow the words
@@ -52,6 +53,9 @@ pub struct EvalArgs {
     /// Model evaluations a sample [default: the checkpoint's sample.steps]
     #[arg(long)]
     steps: Option<usize>,
+    /// Sampler [default: the checkpoint's sample.sampler]
+    #[arg(long, value_enum)]
+    sampler: Option<SamplerArg>,
     /// How strongly prompts are followed [default: the checkpoint's sample.guidance]
     #[arg(long, value_name = "SCALE")]
     guidance: Option<f64>,
@@ -108,6 +112,7 @@ fn run_on<B: Backend>(
     if let Some(steps) = args.steps {
         config.sample.steps = at_least_one("--steps", steps)?;
     }
+    config.sample.sampler = args.sampler.map_or(config.sample.sampler, Into::into);
     config.sample.guidance = args.guidance.unwrap_or(config.sample.guidance);
     config.check()?;
     let dataset = Dataset::open(&data_folder(args, &path)?)?;

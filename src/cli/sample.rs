@@ -113,7 +113,7 @@ impl SampleArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SamplerArg {
+pub enum SamplerArg {
     /// Ancestral sampling (Ho et al. 2020)
     Ddpm,
     /// Deterministic (Song et al. 2021)
@@ -122,6 +122,17 @@ enum SamplerArg {
     Dpm,
     /// Heun's method, two evaluations a step
     Heun,
+}
+
+impl From<SamplerArg> for SamplerKind {
+    fn from(arg: SamplerArg) -> SamplerKind {
+        match arg {
+            SamplerArg::Ddpm => SamplerKind::Ddpm,
+            SamplerArg::Ddim => SamplerKind::Ddim,
+            SamplerArg::Dpm => SamplerKind::Dpm,
+            SamplerArg::Heun => SamplerKind::Heun,
+        }
+    }
 }
 
 /// Draws, renders and writes, a batch at a time; the exit code is 130 when Ctrl-C came before the last one.
@@ -272,13 +283,7 @@ fn sampling_config(args: &SampleArgs, stored: &Config) -> Result<Config> {
     if let Some(steps) = args.steps {
         config.sample.steps = at_least_one("--steps", steps)?;
     }
-    config.sample.sampler = match args.sampler {
-        None => config.sample.sampler,
-        Some(SamplerArg::Ddpm) => SamplerKind::Ddpm,
-        Some(SamplerArg::Ddim) => SamplerKind::Ddim,
-        Some(SamplerArg::Dpm) => SamplerKind::Dpm,
-        Some(SamplerArg::Heun) => SamplerKind::Heun,
-    };
+    config.sample.sampler = args.sampler.map_or(config.sample.sampler, SamplerKind::from);
     let sample = &mut config.sample;
     sample.guidance = args.guidance.unwrap_or(sample.guidance);
     sample.rescale = args.rescale.unwrap_or(sample.rescale);
