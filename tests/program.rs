@@ -205,7 +205,10 @@ fn absurd_values_are_refused_before_any_work() {
     mistyped("train --set diffusion.steps=9000000000", &["diffusion.steps", "at most"]);
     mistyped("train --set sample.count=9000000000000000000", &["sample.count", "at most"]);
     mistyped("train --set model.depth=abc", &["model.depth"]);
-    mistyped("train --set data.mel_bands=80", &["model.image=[80,128]", "model.patch=[40,8]"]);
+    mistyped(
+        "train --set data.mel_bands=80 --set model.patch=[64,8]",
+        &["model.image=[80,128]", "model.patch=[40,8]"],
+    );
     assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "something was written");
 }
 
