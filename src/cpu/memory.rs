@@ -107,23 +107,7 @@ fn bytes(len: usize) -> u64 {
     (len as u64).saturating_mul(size_of::<f32>() as u64)
 }
 
-/// "CPU (AVX2)": what the kernels found at run time.
+/// "CPU (AVX2)": the microkernel that products use.
 pub fn describe_machine() -> String {
-    format!("CPU ({})", instruction_set())
-}
-
-#[cfg(target_arch = "x86_64")]
-fn instruction_set() -> &'static str {
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        "AVX-512"
-    } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        "AVX2"
-    } else {
-        "SSE2"
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn instruction_set() -> &'static str {
-    std::env::consts::ARCH
+    format!("CPU ({})", super::microkernel::chosen().name)
 }

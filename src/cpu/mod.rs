@@ -1,5 +1,5 @@
 //! The CPU backend: one file a family, formulas in `backend.rs`. The functions of a family take plain slices
-//! and run on rayon's current pool; how work is cut into pieces never depends on the number of threads, so
+//! and run on rayon's current pool; how a sum is cut into pieces never depends on the number of threads, so
 //! neither do the results.
 
 pub mod activation;

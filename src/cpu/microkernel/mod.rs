@@ -21,7 +21,8 @@ use crate::backend::Write;
 
 pub use pack::pack_columns;
 
-/// Environment variable that asks for a kernel by name: to compare them, or where one gives trouble.
+/// Environment variable that asks for a kernel by name: to compare them, or where one gives trouble. A name that this machine
+/// does not have changes nothing; the device's name says which kernel is used.
 pub const CHOICE: &str = "DIT_ENGINE_MICROKERNEL";
 
 /// A block of c: rows `stride` apart.
