@@ -99,7 +99,71 @@ fn matmul(bench: &mut Bench, cpu: &Cpu) {
             bench.run(&format!("matmul_backward_weight {shape}"), flops, || {
                 cpu.matmul_backward_weight(&mut dw, Some(&mut bias), &y, &x, dims);
             });
+            check_beside_library(cpu, &x, &w, dims);
+            library(bench, [&mut y, &mut dx, &mut dw], &x, &w, dims);
         }
+    }
+}
+
+/// The same three products by `matrixmultiply`, the fastest library in Rust on these shapes; without bias.
+fn library(bench: &mut Bench, [y, dx, dw]: [&mut Vec<f32>; 3], x: &[f32], w: &[f32], dims: MatmulDims) {
+    let MatmulDims { rows, columns, inner } = dims;
+    let (flops, shape) = (2.0 * (rows * columns * inner) as f64, format!("{rows}x{inner}x{columns}"));
+    let [row, column] = [inner, columns].map(|stride| [stride, 1]);
+    let turned = |[a, b]: [usize; 2]| [b, a];
+    bench.run(&format!("library_forward {shape}"), flops, || {
+        library_product(y, x, w, [rows, inner, columns], [row, turned(row)], 0.0);
+    });
+    bench.run(&format!("library_backward_input {shape}"), flops, || {
+        library_product(dx, y, w, [rows, columns, inner], [column, row], 0.0);
+    });
+    bench.run(&format!("library_backward_weight {shape}"), flops, || {
+        library_product(dw, y, x, [columns, rows, inner], [turned(column), row], 1.0);
+    });
+}
+
+/// Ours and the library's forward product are the same but for rounding.
+fn check_beside_library(cpu: &Cpu, x: &[f32], w: &[f32], dims: MatmulDims) {
+    let MatmulDims { rows, columns, inner } = dims;
+    let (mut ours, mut theirs) = (vec![0.0; rows * columns], vec![0.0; rows * columns]);
+    cpu.matmul_forward(&mut ours, None, x, w, None, Activation::Identity, dims);
+    library_product(&mut theirs, x, w, [rows, inner, columns], [[inner, 1], [1, inner]], 0.0);
+    let far = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-5 * inner as f32;
+    assert!(!ours.iter().zip(&theirs).any(far), "{dims:?}: not what the library gives");
+}
+
+/// `c = beta c + a b`; a `[m, k]`, b `[k, n]` with distances between rows and between columns.
+fn library_product(
+    c: &mut [f32],
+    a: &[f32],
+    b: &[f32],
+    [m, k, n]: [usize; 3],
+    [a_strides, b_strides]: [[usize; 2]; 2],
+    beta: f32,
+) {
+    assert!(c.len() == m * n && a.len() == m * k && b.len() == k * n);
+    let [a_strides, b_strides] = [a_strides, b_strides].map(|strides| strides.map(|stride| stride as isize));
+    let [ar, ac] = a_strides;
+    let [br, bc] = b_strides;
+    #[expect(unsafe_code, reason = "the library's interface")]
+    // SAFETY: the arrays are dense and as long as asserted.
+    unsafe {
+        matrixmultiply::sgemm(
+            m,
+            k,
+            n,
+            1.0,
+            a.as_ptr(),
+            ar,
+            ac,
+            b.as_ptr(),
+            br,
+            bc,
+            beta,
+            c.as_mut_ptr(),
+            n as isize,
+            1,
+        );
     }
 }
 

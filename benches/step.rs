@@ -1,7 +1,8 @@
 //! Whole training steps: milliseconds, GFLOP/s by the products' FLOPs, share of the machine's FMA peak, memory.
 //!
 //! `cargo bench --bench step [-- --configs a,b,c,demo --steps 7]` prints one JSON line a configuration; a, b and c are
-//! those of benches/compare/pytorch_step.py, for turns with PyTorch on the same machine.
+//! those of benches/compare/pytorch_step.py, for turns with PyTorch on the same machine. `-- --scaling` prints a table of how
+//! time and memory grow.
 
 mod peak;
 
@@ -9,10 +10,11 @@ use std::time::Instant;
 
 use clap::Parser;
 use dit_engine::backend::Backend;
-use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position};
+use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position, SampleConfig, TextMode};
 use dit_engine::cpu::Cpu;
 use dit_engine::cuda::{Cuda, Options};
 use dit_engine::diffusion::noising::Levels;
+use dit_engine::diffusion::sampler::{Model, Order, draw, path};
 use dit_engine::diffusion::schedule::Schedule;
 use dit_engine::dit::Dit;
 use dit_engine::train::cost::train_step_cost;
@@ -31,6 +33,9 @@ struct Args {
     /// Steps before
     #[arg(long, default_value_t = 2)]
     warmup: u64,
+    /// Instead of configurations: how time and memory grow with tokens, batch, depth and width
+    #[arg(long)]
+    scaling: bool,
     /// cpu, or cuda for the first GPU
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -42,6 +47,8 @@ struct Args {
 fn main() {
     let args = Args::parse();
     match args.device.as_str() {
+        "cpu" if args.scaling => scaling(Cpu::new, &args),
+        "cuda" if args.scaling => scaling(open_gpu, &args),
         "cpu" => {
             let peak = peak::fma_flops_per_second() * rayon::current_num_threads() as f64;
             measure_all(Cpu::new, &args, Some(peak));
@@ -68,12 +75,18 @@ fn measure_all<B: Backend>(fresh: impl Fn() -> B, args: &Args, peak: Option<f64>
             eprintln!("--configs: there is no `{name}`; there are a, b, c and the presets");
             std::process::exit(2);
         };
-        measure(&fresh(), name, &config, args, peak);
+        println!("{}", measured(&fresh(), name, &config, args, peak));
     }
 }
 
 /// `peak` is what the device can do in operations a second, where that is known.
-fn measure<B: Backend>(backend: &B, name: &str, config: &Config, args: &Args, peak: Option<f64>) {
+fn measured<B: Backend>(
+    backend: &B,
+    name: &str,
+    config: &Config,
+    args: &Args,
+    peak: Option<f64>,
+) -> serde_json::Value {
     let dit = Dit::new(&config.model, &config.text).expect("a configuration that fits together");
     let schedule = Schedule::new(&config.diffusion);
     let cost = train_step_cost(config).expect("a configuration that fits together");
@@ -114,23 +127,100 @@ fn measure<B: Backend>(backend: &B, name: &str, config: &Config, args: &Args, pe
         times[times.len() / 2]
     };
     let (step, forward) = (median(&mut times_ms), median(&mut forward_ms));
+    let sampling = sampling_step_ms(backend, &dit, &state.weights, &schedule, config);
     let estimate = Estimate::measure(backend, config, &cost).expect("memory for the measurement");
     let gflops = cost.flops_step as f64 / step / 1e6;
-    let line = serde_json::json!({
+    serde_json::json!({
         "config": name,
         "device": backend.name(),
         "median_ms": (step * 10.0).round() / 10.0,
         "fastest_ms": (times_ms[0] * 10.0).round() / 10.0,
         "estimated_ms": (estimate.step_seconds * 1e4).round() / 10.0,
         "forward_ms": (forward * 10.0).round() / 10.0,
+        "sampling_step_ms": (sampling * 10.0).round() / 10.0,
         "gflop_step": (cost.flops_step as f64 / 1e8).round() / 10.0,
         "gflop_per_second": gflops.round(),
         "share_of_fma_peak": peak.map(|peak| (gflops * 1e9 / peak * 1e3).round() / 1e3),
         "parameters": cost.parameters,
         "held_mib": backend.memory().held_bytes >> 20,
         "threads": rayon::current_num_threads(),
-    });
-    println!("{line}");
+    })
+}
+
+/// A step of the sampler for as many samples as are in a batch, without guidance, whose two halves are a batch twice as large.
+fn sampling_step_ms<B: Backend>(
+    backend: &B,
+    dit: &Dit,
+    weights: &B::Buf,
+    schedule: &Schedule,
+    config: &Config,
+) -> f64 {
+    const STEPS: usize = 5;
+    let sample = SampleConfig { steps: STEPS, ..config.sample.clone() };
+    let moves = path(schedule, &config.diffusion, &sample, schedule.steps() - 1);
+    let order = Order::plain(dit, 0, 0, config.train.batch);
+    let mut ends = vec![Instant::now()];
+    let model = Model { backend, dit, weights, schedule };
+    draw(&model, &moves, &order, &mut |_| {
+        ends.push(Instant::now());
+        true
+    })
+    .expect("samples");
+    // The first step finds no memory to use again.
+    let mut times_ms: Vec<f64> = ends[1..].windows(2).map(|t| (t[1] - t[0]).as_secs_f64() * 1e3).collect();
+    times_ms.sort_by(f64::total_cmp);
+    times_ms[times_ms.len() / 2]
+}
+
+/// Step time and memory against tokens, batch, depth and width, one at a time: a line each, and the exponent of a power law
+/// through the last three.
+fn scaling<B: Backend>(fresh: impl Fn() -> B, args: &Args) {
+    let base = || {
+        let mut config = configuration("b").expect("one of ours");
+        (config.model.image, config.model.patch, config.model.channels) = ([64, 256], [8, 8], 1);
+        config.train.batch = 4;
+        config
+    };
+    type Change = fn(&mut Config, usize);
+    let axes: [(&str, &[usize], Change); 4] = [
+        ("tokens", &[64, 128, 256, 512, 1024, 2048], |config, n| config.model.image[1] = n),
+        ("batch", &[1, 2, 4, 8, 16], |config, n| config.train.batch = n),
+        ("depth", &[1, 2, 4, 8, 16], |config, n| config.model.depth = n),
+        ("width", &[64, 128, 256, 512, 768], |config, n| {
+            (config.model.dim, config.model.heads) = (n, n / 64)
+        }),
+    ];
+    println!("| | | ms a step | exponent | MiB | exponent | GFLOP/s |");
+    println!("|---|---|---|---|---|---|---|");
+    for (axis, values, change) in axes {
+        let mut seen: Vec<[f64; 3]> = Vec::new();
+        for &value in values {
+            let mut config = base();
+            change(&mut config, value);
+            let line = measured(&fresh(), axis, &config, args, None);
+            let figure = |key: &str| line[key].as_f64().expect("a number");
+            seen.push([value as f64, figure("median_ms"), figure("held_mib")]);
+            let exponents = [1, 2].map(|column| exponent(&seen, column));
+            println!(
+                "| {axis} | {value} | {:.1} | {} | {:.0} | {} | {:.0} |",
+                seen[seen.len() - 1][1],
+                exponents[0],
+                seen[seen.len() - 1][2],
+                exponents[1],
+                figure("gflop_per_second")
+            );
+        }
+    }
+}
+
+/// Slope of the logarithm of a column against that of the first, by least squares over the last three rows.
+fn exponent(rows: &[[f64; 3]], column: usize) -> String {
+    let Some(last) = rows.len().checked_sub(3).map(|first| &rows[first..]) else { return String::new() };
+    let points: Vec<[f64; 2]> = last.iter().map(|row| [row[0].ln(), row[column].ln()]).collect();
+    let mean = |i: usize| points.iter().map(|point| point[i]).sum::<f64>() / points.len() as f64;
+    let (x, y) = (mean(0), mean(1));
+    let over = points.iter().map(|point| (point[0] - x) * (point[1] - y)).sum::<f64>();
+    format!("{:.2}", over / points.iter().map(|point| (point[0] - x).powi(2)).sum::<f64>())
 }
 
 fn configuration(name: &str) -> Option<Config> {
@@ -139,6 +229,8 @@ fn configuration(name: &str) -> Option<Config> {
         "a" | "b" | "c" => base(),
         preset => return Config::resolve(preset, &Overrides::default()).ok(),
     };
+    // As PyTorch's models are: without words.
+    config.text.mode = TextMode::None;
     let model = &mut config.model;
     (model.channels, model.dim, model.depth, model.heads) = (2, 256, 4, 4);
     match name {

@@ -122,6 +122,25 @@ pub fn apply(x: &mut [f32], activation: Activation) {
     }
 }
 
+/// `dy *= activation'(x)`, x at least as long; as [`apply`].
+#[inline(always)]
+pub fn multiply_derivative(dy: &mut [f32], x: &[f32], activation: Activation) {
+    match activation {
+        Activation::Identity => {}
+        Activation::LeakyRelu => chain(dy, x, leaky_relu_derivative),
+        Activation::Tanh => chain(dy, x, tanh_derivative),
+        Activation::Silu => chain(dy, x, silu_derivative),
+        Activation::Gelu => chain(dy, x, gelu_derivative),
+    }
+}
+
+#[inline(always)]
+fn chain(dy: &mut [f32], x: &[f32], derivative: impl Fn(f32) -> f32) {
+    for (dy, &x) in dy.iter_mut().zip(x) {
+        *dy *= derivative(x);
+    }
+}
+
 #[inline(always)]
 fn each(x: &mut [f32], f: impl Fn(f32) -> f32) {
     for value in x {

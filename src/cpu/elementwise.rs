@@ -67,26 +67,11 @@ fn chain(dx: &mut [f32], write: Write, dy: &[f32], x: &[f32], derivative: impl F
 
 /// See `Backend::activation_backward_in_place`.
 pub fn activation_backward_in_place(dy: &mut [f32], x: &[f32], activation: Activation) {
-    match activation {
-        Activation::Identity => {}
-        Activation::LeakyRelu => chain_in_place(dy, x, act::leaky_relu_derivative),
-        Activation::Tanh => chain_in_place(dy, x, act::tanh_derivative),
-        Activation::Silu => chain_in_place(dy, x, act::silu_derivative),
-        Activation::Gelu => chain_in_place(dy, x, act::gelu_derivative),
-    }
-}
-
-/// `dy *= derivative(x)`; derivative must be `#[inline(always)]`.
-fn chain_in_place(dy: &mut [f32], x: &[f32], derivative: impl Fn(f32) -> f32 + Sync) {
     Cut::elements(dy.len()).run(dy, |piece: Piece, dy| {
         let x = &x[piece.rows];
         vectorised(
             #[inline(always)]
-            || {
-                for (dy, &x) in dy.iter_mut().zip(x) {
-                    *dy *= derivative(x);
-                }
-            },
+            || act::multiply_derivative(dy, x, activation),
         );
     });
 }
@@ -101,15 +86,6 @@ fn one(_: f32) -> f32 {
 pub fn add_rows_forward(y: &mut [f32], x: &[f32], rows: &[f32], repeat: Repeat, dims: TokenDims) {
     let dim = dims.dim;
     each_row(y, rows, repeat, dims, |element, y, row| add_pair(y, &x[element..][..dim], row));
-}
-
-/// `y[b, n, :] += rows[n or b, :]`
-pub fn add_rows_in_place(y: &mut [f32], rows: &[f32], repeat: Repeat, dims: TokenDims) {
-    each_row(y, rows, repeat, dims, |_, y, row| {
-        for (y, &row) in y.iter_mut().zip(row) {
-            *y += row;
-        }
-    });
 }
 
 /// Calls `f` for each row of y, with the index of its first element and the row that is repeated there; f must be
@@ -226,25 +202,6 @@ pub fn gated_residual_forward(
                 for (y, (x, branch)) in y.chunks_exact_mut(dim).zip(inputs) {
                     for (((y, &x), &branch), &gate) in y.iter_mut().zip(x).zip(branch).zip(gate) {
                         *y = gate.mul_add(branch, x);
-                    }
-                }
-            },
-        );
-    });
-}
-
-/// `y = x + gate y`, as [`gated_residual_forward`] with its branch in y.
-pub fn gate_in_place(y: &mut [f32], x: &[f32], modulation: &[f32], gate: Slots, dims: TokenDims) {
-    let dim = dims.dim;
-    Cut::rows(dims.batch, dims.tokens, dim).run(Rows(y, dim), |piece: Piece, Rows(y, _)| {
-        let gate = &modulation[slot(gate, piece.group, dim)];
-        let x = &x[piece.elements(dim)];
-        vectorised(
-            #[inline(always)]
-            || {
-                for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                    for ((y, &x), &gate) in y.iter_mut().zip(x).zip(gate) {
-                        *y = gate.mul_add(*y, x);
                     }
                 }
             },

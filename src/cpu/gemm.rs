@@ -158,11 +158,11 @@ pub fn with_packed<R>(b: Matrix, inner: usize, columns: usize, work: impl FnOnce
 
 /// `c = a b` or `c += a b` on all threads, c dense.
 pub fn parallel(c: &mut [f32], write: Write, a: Matrix, b: Matrix, dims: MatmulDims) {
-    parallel_with(c, (), write, a, b, dims, |_, ()| ());
+    parallel_with(c, (), write, a, b, dims, |_, _, ()| ());
 }
 
-/// As [`parallel`]; each tile of rows goes through `epilogue` while it is still in the cache, together with the
-/// same rows of `beside`: an array as large as c, or ().
+/// As [`parallel`]; each tile of rows goes through `epilogue` while it is still in the cache, with the number of its first row
+/// and the same rows of `beside`: an array as large as c, or ().
 pub fn parallel_with<T: RowTiles>(
     c: &mut [f32],
     beside: T,
@@ -170,7 +170,7 @@ pub fn parallel_with<T: RowTiles>(
     a: Matrix,
     b: Matrix,
     dims: MatmulDims,
-    epilogue: impl Fn(&mut [f32], T::Tile) + Sync,
+    epilogue: impl Fn(usize, &mut [f32], T::Tile) + Sync,
 ) {
     if dims.columns == 0 {
         return;
@@ -182,7 +182,7 @@ pub fn parallel_with<T: RowTiles>(
         tiles.enumerate().for_each(|(i, (tile, beside))| {
             let rows = tile.len() / dims.columns;
             serial_packed(tile, dims.columns, write, a.from(i * tile_rows, 0), b, rows);
-            epilogue(tile, beside);
+            epilogue(i * tile_rows, tile, beside);
         });
     });
 }

@@ -1,12 +1,12 @@
-//! Matrix products of linear layers. A forward product adds its bias and applies its activation to each tile of
-//! y while the tile is in the cache.
+//! Matrix products of linear layers. What follows a product element by element is done to each tile of its rows while the tile
+//! is in the cache: bias, activation, gate and residual forward, the activation's derivative backward.
 
 use super::simd::vectorised;
 use rayon::prelude::*;
 
 use super::activation;
-use super::elementwise;
 use super::gemm::{self, Matrix, add_in_order};
+use super::pieces::slot;
 use super::scratch::with_scratch;
 use crate::backend::*;
 
@@ -23,7 +23,7 @@ pub fn forward(
     let (x, w_t) = (Matrix::rows(x, dims.inner), Matrix::rows(w, dims.inner).transposed());
     match pre {
         // The product goes to `pre`, because what is saved is what the product gives.
-        Some(pre) => gemm::parallel_with(pre, y, Write::Replace, x, w_t, dims, |h, y| {
+        Some(pre) => gemm::parallel_with(pre, y, Write::Replace, x, w_t, dims, |_, h, y| {
             vectorised(
                 #[inline(always)]
                 || {
@@ -33,7 +33,7 @@ pub fn forward(
                 },
             );
         }),
-        None => gemm::parallel_with(y, (), Write::Replace, x, w_t, dims, |y, ()| {
+        None => gemm::parallel_with(y, (), Write::Replace, x, w_t, dims, |_, y, ()| {
             vectorised(
                 #[inline(always)]
                 || {
@@ -113,21 +113,72 @@ pub fn residual_forward(
     gate: Option<Gate<&[f32]>>,
     dims: MatmulDims,
 ) {
+    let (x, w_t) = (Matrix::rows(x, dims.inner), Matrix::rows(w, dims.inner).transposed());
+    let columns = dims.columns;
+    let gate_of = |gate: &Gate<&'_ [f32]>, row: usize| slot(gate.slot, row / gate.tokens, columns);
     match (gate, h) {
-        (Some(Gate { modulation, slot, tokens }), Some(h)) => {
-            forward(h, None, x, w, Some(bias), Activation::Identity, dims);
-            let dims = TokenDims { batch: dims.rows / tokens.max(1), tokens, dim: dims.columns };
-            elementwise::gated_residual_forward(y, residual, h, modulation, slot, dims);
-        }
-        (Some(Gate { modulation, slot, tokens }), None) => {
-            // Without anybody who needs h, y holds it until the gate is applied, row by row.
-            forward(y, None, x, w, Some(bias), Activation::Identity, dims);
-            let dims = TokenDims { batch: dims.rows / tokens.max(1), tokens, dim: dims.columns };
-            elementwise::gate_in_place(y, residual, modulation, slot, dims);
-        }
-        (None, _) => {
-            forward(y, None, x, w, Some(bias), Activation::Identity, dims);
-            elementwise::add(y, residual);
-        }
+        (Some(gate), Some(h)) => gemm::parallel_with(h, y, Write::Replace, x, w_t, dims, |first, h, y| {
+            let residual = &residual[first * columns..];
+            vectorised(
+                #[inline(always)]
+                || {
+                    add_bias(h, Some(bias), columns);
+                    let rows = y.chunks_exact_mut(columns).zip(h.chunks_exact(columns));
+                    for (i, ((y, h), x)) in rows.zip(residual.chunks_exact(columns)).enumerate() {
+                        let gate = &gate.modulation[gate_of(&gate, first + i)];
+                        for (((y, &h), &x), &gate) in y.iter_mut().zip(h).zip(x).zip(gate) {
+                            *y = gate.mul_add(h, x);
+                        }
+                    }
+                },
+            );
+        }),
+        // Without anybody who needs h, y holds it until the gate is applied.
+        (Some(gate), None) => gemm::parallel_with(y, (), Write::Replace, x, w_t, dims, |first, y, ()| {
+            let residual = &residual[first * columns..];
+            vectorised(
+                #[inline(always)]
+                || {
+                    add_bias(y, Some(bias), columns);
+                    let rows = y.chunks_exact_mut(columns).zip(residual.chunks_exact(columns));
+                    for (i, (y, x)) in rows.enumerate() {
+                        let gate = &gate.modulation[gate_of(&gate, first + i)];
+                        for ((y, &x), &gate) in y.iter_mut().zip(x).zip(gate) {
+                            *y = gate.mul_add(*y, x);
+                        }
+                    }
+                },
+            );
+        }),
+        (None, _) => gemm::parallel_with(y, (), Write::Replace, x, w_t, dims, |first, y, ()| {
+            let residual = &residual[first * columns..];
+            vectorised(
+                #[inline(always)]
+                || {
+                    add_bias(y, Some(bias), columns);
+                    y.iter_mut().zip(residual).for_each(|(y, x)| *y += x);
+                },
+            );
+        }),
     }
+}
+
+/// See `Backend::matmul_backward_input_activated`.
+pub fn backward_input_activated(
+    dpre: &mut [f32],
+    dh: &[f32],
+    w: &[f32],
+    pre: &[f32],
+    activation: Activation,
+    dims: MatmulDims,
+) {
+    let product = MatmulDims { rows: dims.rows, columns: dims.inner, inner: dims.columns };
+    let (dh, w) = (Matrix::rows(dh, dims.columns), Matrix::rows(w, dims.inner));
+    gemm::parallel_with(dpre, (), Write::Replace, dh, w, product, |first, dpre, ()| {
+        let pre = &pre[first * dims.inner..];
+        vectorised(
+            #[inline(always)]
+            || activation::multiply_derivative(dpre, pre, activation),
+        );
+    });
 }

@@ -168,8 +168,7 @@ impl Backend for Cpu {
         activation: Activation,
         dims: MatmulDims,
     ) {
-        matmul::backward_input(dpre, Write::Replace, dh, w, dims);
-        elementwise::activation_backward_in_place(dpre, pre, activation);
+        matmul::backward_input_activated(dpre, dh, w, pre, activation, dims);
     }
 
     fn matmul_backward_input(&self, dx: &mut [f32], write: Write, dh: &[f32], w: &[f32], dims: MatmulDims) {
@@ -296,7 +295,7 @@ impl Backend for Cpu {
         bias: &[f32],
         dims: PatchDims,
     ) {
-        patch::embed_forward(tokens, image, weight, bias, dims);
+        patch::embed_forward(tokens, image, weight, bias, AddedRows { position: None, sample: None }, dims);
     }
 
     fn patch_embed_rows_forward(
@@ -308,14 +307,7 @@ impl Backend for Cpu {
         rows: AddedRows<&[f32]>,
         dims: PatchDims,
     ) {
-        patch::embed_forward(tokens, image, weight, bias, dims);
-        let dims = TokenDims { batch: dims.batch, tokens: dims.tokens(), dim: dims.dim };
-        if let Some(position) = rows.position {
-            elementwise::add_rows_in_place(tokens, position, Repeat::OverBatch, dims);
-        }
-        if let Some(sample) = rows.sample {
-            elementwise::add_rows_in_place(tokens, sample, Repeat::OverTokens, dims);
-        }
+        patch::embed_forward(tokens, image, weight, bias, rows, dims);
     }
 
     fn patch_embed_backward_weight(

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Matrix, serial, serial_packed, with_packed};
 use super::matmul::{add_bias, add_column_sums};
+use super::pieces::add_to;
 use super::scratch::with_scratch;
 use crate::backend::*;
 
@@ -24,9 +25,44 @@ const TASKS: usize = 16;
 /// Columns of the weight that one task of its gradient takes.
 const WEIGHT_COLUMNS: usize = 256;
 
-/// See `Backend::patch_embed_forward`.
-pub fn embed_forward(tokens: &mut [f32], image: &[f32], weight: &[f32], bias: &[f32], dims: PatchDims) {
-    gather_product(tokens, Write::Replace, image, weight, Some(bias), dims);
+/// See `Backend::patch_embed_rows_forward`.
+pub fn embed_forward(
+    tokens: &mut [f32],
+    image: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    rows: AddedRows<&[f32]>,
+    dims: PatchDims,
+) {
+    gather_product(
+        tokens,
+        Write::Replace,
+        image,
+        weight,
+        #[inline(always)]
+        |first, tile| add_bias_and_rows(tile, first, bias, rows, dims),
+        dims,
+    );
+}
+
+/// What is added to tokens, of which `first` is the number of the first.
+#[inline(always)]
+fn add_bias_and_rows(
+    tokens: &mut [f32],
+    first: usize,
+    bias: &[f32],
+    rows: AddedRows<&[f32]>,
+    dims: PatchDims,
+) {
+    add_bias(tokens, Some(bias), dims.dim);
+    for (i, token) in tokens.chunks_exact_mut(dims.dim).enumerate() {
+        let (sample, place) = ((first + i) / dims.tokens(), (first + i) % dims.tokens());
+        for (added, index) in [(rows.position, place), (rows.sample, sample)] {
+            if let Some(added) = added {
+                add_to(token, &added[index * dims.dim..][..dims.dim]);
+            }
+        }
+    }
 }
 
 /// See `Backend::patch_embed_backward_weight`.
@@ -87,7 +123,7 @@ pub fn deembed_backward_input(
     weight: &[f32],
     dims: PatchDims,
 ) {
-    gather_product(dtokens, write, dimage, weight, None, dims);
+    gather_product(dtokens, write, dimage, weight, |_, _| (), dims);
 }
 
 /// Terms that are summed in one go before their sum goes to the total: keeps the rounding error small.
@@ -121,13 +157,14 @@ fn panel_tokens(columns: usize) -> usize {
     (PANEL_LEN / columns.max(1)).clamp(PANEL_TOKENS.0, PANEL_TOKENS.1)
 }
 
-/// `tokens = patches(image) weight^T + bias`
+/// `tokens = patches(image) weight^T`; each tile, with the number of its first token, goes through `epilogue`, which must be
+/// `#[inline(always)]`.
 fn gather_product(
     tokens: &mut [f32],
     write: Write,
     image: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
+    epilogue: impl Fn(usize, &mut [f32]) + Sync,
     dims: PatchDims,
 ) {
     if tokens.is_empty() {
@@ -145,7 +182,7 @@ fn gather_product(
             });
             vectorised(
                 #[inline(always)]
-                || add_bias(tile, bias, dims.dim),
+                || epilogue(i * panel, tile),
             );
         });
     });

@@ -218,6 +218,40 @@ mod tests {
     }
 
     #[test]
+    fn panels_hold_what_lies_in_b() {
+        for kernel in KERNELS {
+            for (columns, inner) in
+                [(1, 1), (kernel.columns, 16), (3 * kernel.columns, 48), (kernel.columns + 3, 19)]
+            {
+                let (panels, space) = (columns.div_ceil(kernel.columns), 5);
+                for by_rows in [true, false] {
+                    // Rows of x and of its transpose are apart by more than their length.
+                    let stride = if by_rows { columns } else { inner } + space;
+                    let x: Vec<f32> = (0..columns.max(inner) * stride).map(number).collect();
+                    let b = Matrix::rows(&x, stride);
+                    let b = if by_rows { b } else { b.transposed() };
+                    let mut to = vec![f32::NAN; panels * kernel.columns * inner + 1];
+                    pack_columns(
+                        kernel.columns,
+                        &mut to[..panels * kernel.columns * inner],
+                        b,
+                        columns,
+                        inner,
+                    );
+                    for (i, packed) in to[..panels * kernel.columns * inner].iter().enumerate() {
+                        let (panel, rest) = (i / (kernel.columns * inner), i % (kernel.columns * inner));
+                        let (k, column) =
+                            (rest / kernel.columns, panel * kernel.columns + rest % kernel.columns);
+                        let want = if column < columns { b.from(k, column).data[0] } else { 0.0 };
+                        assert_eq!(*packed, want, "{} {columns} x {inner}: ({k}, {column})", kernel.name);
+                    }
+                    assert!(to[panels * kernel.columns * inner].is_nan());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn kernels_that_fuse_give_the_same_bits() {
         let (rows, columns, inner) = (13, 37, 301);
         let a: Vec<f32> = (0..rows * inner).map(number).collect();

@@ -9,6 +9,10 @@ use super::super::simd::vectorised;
 /// # Panics
 /// If no kernel has that width, or an operand is too short.
 pub fn pack_columns(width: usize, to: &mut [f32], b: Matrix, columns: usize, inner: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if b.row_stride == 1 && super::x86::pack_turned(width, to, b.transposed(), columns, inner) {
+        return;
+    }
     vectorised(
         #[inline(always)]
         || match width {

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::gemm::Matrix;
 use super::{Call, Microkernel};
 
 pub(super) const AVX512: Microkernel = Microkernel {
@@ -33,12 +34,24 @@ pub(super) const AVX2: Microkernel = Microkernel {
     is_available: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
 };
 
+/// Asks for the lines of a tile of c, which is written when the sums are done: until then they have come.
+#[inline(always)]
+fn prefetch<const ROWS: usize>(c: *const f32, c_stride: usize, columns: usize) {
+    for row in 0..ROWS {
+        for column in (0..columns).step_by(16) {
+            // SAFETY: a prefetch reads nothing and faults nowhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(row * c_stride + column).cast()) };
+        }
+    }
+}
+
 /// # Safety
 /// See `Tile`.
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<const ROWS: usize>(call: &Call) {
     let &Call { c, c_stride, adds, a, a_row, a_column, b, inner } = call;
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    prefetch::<ROWS>(c, c_stride, 32);
     for k in 0..inner {
         // SAFETY: k < inner, i < ROWS; the caller vouches for the operands.
         unsafe {
@@ -68,6 +81,7 @@ unsafe fn avx512<const ROWS: usize>(call: &Call) {
 unsafe fn avx2<const ROWS: usize>(call: &Call) {
     let &Call { c, c_stride, adds, a, a_row, a_column, b, inner } = call;
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+    prefetch::<ROWS>(c, c_stride, 16);
     for k in 0..inner {
         // SAFETY: k < inner, i < ROWS; the caller vouches for the operands.
         unsafe {
@@ -89,4 +103,81 @@ unsafe fn avx2<const ROWS: usize>(call: &Call) {
             }
         }
     }
+}
+
+/// Side of the squares that are turned over in registers.
+const SQUARE: usize = 8;
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// The first panels of x `[count, inner]`, whose rows are contiguous, turned over: `to[p inner width + k width + j] =
+/// x[p width + j, k]`. False, and nothing done, where this machine or the shape is not made for it.
+///
+/// # Panics
+/// If an operand is too short.
+pub(super) fn pack_turned(width: usize, to: &mut [f32], x: Matrix, count: usize, inner: usize) -> bool {
+    let fits = width.is_multiple_of(SQUARE) && count.is_multiple_of(width) && inner.is_multiple_of(LINE);
+    if !fits || x.column_stride != 1 || count == 0 || inner == 0 || !(AVX2.is_available)() {
+        return false;
+    }
+    assert!(to.len() >= count * inner, "the panels are too short");
+    assert!(x.data.len() >= (count - 1) * x.row_stride + inner, "x is too short");
+    for (p, panel) in to[..count * inner].chunks_exact_mut(width * inner).enumerate() {
+        // SAFETY: the machine has AVX2; the asserts above.
+        unsafe {
+            turn_panel(panel.as_mut_ptr(), x.from(p * width, 0).data.as_ptr(), x.row_stride, width, inner)
+        };
+    }
+    true
+}
+
+/// One panel: `panel[k, j] = x[j, k]`, a cache line of each row at a time.
+///
+/// # Safety
+/// The machine has AVX2; panel `[inner, width]` and x, `width` rows of `inner`, `stride` apart, are valid; width is a multiple of
+/// [`SQUARE`], inner of [`LINE`].
+#[target_feature(enable = "avx2")]
+unsafe fn turn_panel(panel: *mut f32, x: *const f32, stride: usize, width: usize, inner: usize) {
+    for line in (0..inner).step_by(LINE) {
+        for first in (0..width).step_by(SQUARE) {
+            for row in first..first + SQUARE {
+                // The next line of the row: so many rows at once are more than the machine foresees by itself.
+                let next = x.wrapping_add(row * stride + line + LINE);
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            }
+            for k in [line, line + SQUARE] {
+                // SAFETY: first + SQUARE <= width, k + SQUARE <= inner.
+                unsafe {
+                    let load = |i| _mm256_loadu_ps(x.add((first + i) * stride + k));
+                    let turned = turn(std::array::from_fn(load));
+                    for (i, column) in turned.into_iter().enumerate() {
+                        _mm256_storeu_ps(panel.add((k + i) * width + first), column);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transpose of a square.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn turn(rows: [__m256; SQUARE]) -> [__m256; SQUARE] {
+    let [a, b, c, d, e, f, g, h] = rows;
+    // Pairs of rows, then fours, then the two halves.
+    let low = [(a, b), (c, d), (e, f), (g, h)].map(|(a, b)| _mm256_unpacklo_ps(a, b));
+    let high = [(a, b), (c, d), (e, f), (g, h)].map(|(a, b)| _mm256_unpackhi_ps(a, b));
+    let fours = |i: usize| {
+        [
+            _mm256_shuffle_ps::<0x44>(low[i], low[i + 1]),
+            _mm256_shuffle_ps::<0xEE>(low[i], low[i + 1]),
+            _mm256_shuffle_ps::<0x44>(high[i], high[i + 1]),
+            _mm256_shuffle_ps::<0xEE>(high[i], high[i + 1]),
+        ]
+    };
+    let (upper, lower) = (fours(0), fours(2));
+    std::array::from_fn(|i| match i {
+        0..4 => _mm256_permute2f128_ps::<0x20>(upper[i], lower[i]),
+        _ => _mm256_permute2f128_ps::<0x31>(upper[i - 4], lower[i - 4]),
+    })
 }

@@ -119,7 +119,7 @@ pub fn draw<B: Backend>(
         let mut z = None;
         if step.noise > 0.0 {
             let buffer = z.insert(backend.alloc(len)?);
-            drawing.normal(B::view_mut(buffer, 0..len), Purpose::SamplerStep, i as u64);
+            normal(model, order, B::view_mut(buffer, 0..len), Purpose::SamplerStep, i as u64);
         }
         let z = z.as_ref().map(|z| B::view(z, 0..len));
         let saved = drawing.saved.as_mut().map(|saved| B::view_mut(saved, 0..len));
@@ -129,6 +129,14 @@ pub fn draw<B: Backend>(
         }
     }
     drawing.finish()
+}
+
+/// Noise for all samples, each from its own part of the stream.
+fn normal<B: Backend>(model: &Model<'_, B>, order: &Order, out: B::Mut<'_>, purpose: Purpose, step: u64) {
+    let config = model.dit.config();
+    let each = config.channels * config.image[0] * order.canvas.width;
+    let key = NoiseKey { seed: order.seed, step, purpose };
+    model.backend.normal(out, key, order.first * each as u64);
 }
 
 /// Samples on their way.
@@ -160,11 +168,9 @@ impl<'a, B: Backend> Drawing<'a, B> {
         if let Some(saved) = &mut saved {
             backend.fill(B::view_mut(saved, 0..len), 0.0);
         }
-        let x = backend.alloc(len)?;
-        let mut drawing = Drawing { model, order, x, saved, noise: Vec::new(), len };
         let mut x = backend.alloc(len)?;
-        drawing.normal(B::view_mut(&mut x, 0..len), Purpose::Sample, 0);
-        drawing.x = x;
+        normal(model, order, B::view_mut(&mut x, 0..len), Purpose::Sample, 0);
+        let mut drawing = Drawing { model, order, x, saved, noise: Vec::new(), len };
         if order.start.is_some() || order.kept.is_some() {
             drawing.noise = drawing.download();
         }
@@ -175,12 +181,6 @@ impl<'a, B: Backend> Drawing<'a, B> {
             backend.upload(B::view_mut(&mut drawing.x, 0..len), &mixed);
         }
         Ok(drawing)
-    }
-
-    fn normal(&self, out: B::Mut<'_>, purpose: Purpose, step: u64) {
-        let Order { seed, first, count, .. } = *self.order;
-        let each = (self.len / count.max(1)) as u64;
-        self.model.backend.normal(out, NoiseKey { seed, step, purpose }, first * each);
     }
 
     fn download(&self) -> Vec<f32> {
