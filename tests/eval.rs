@@ -138,6 +138,25 @@ fn a_model_is_evaluated_and_wrong_flags_are_named() {
     let said = good(own.args(["--pair", "loudness", "quiet beeps", "loud beeps"]).output().unwrap());
     assert!(said.contains("loudness: quiet beeps / loud beeps") && !said.contains("tempo: slow"), "{said}");
 
+    let said = good(eval("--checkpoint runs/cross --out steps.json --by-steps 2,5"));
+    let steps: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.join("steps.json")).unwrap()).unwrap();
+    let rows = steps["by_steps"].as_array().unwrap();
+    assert_eq!(rows.len(), 8, "{said}");
+    let distance = |sampler: &str, steps: usize| {
+        let row = rows.iter().find(|row| row["sampler"] == sampler && row["steps"] == steps).unwrap();
+        row["mel_fd"].as_f64().unwrap()
+    };
+    assert!(distance("ddim", 2) != distance("ddim", 5) && distance("ddim", 5) != distance("ddpm", 5));
+    let said = good(eval("--checkpoint runs/cross --out ddim.json --sampler ddim --by-steps 3"));
+    let same: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.join("ddim.json")).unwrap()).unwrap();
+    // The run's own three steps of DDIM, once more.
+    let own = same["distances"].as_array().unwrap().iter().find(|row| row["set"] == "SAMPLES").unwrap();
+    assert_eq!(own["mel_fd"], same["by_steps"][0]["mel_fd"], "{said}");
+    bad(eval("--checkpoint runs/cross --by-steps 0"), 2, &["--by-steps", "0"]);
+    bad(eval("--checkpoint runs/cross --by-steps 4,1001"), 2, &["--by-steps", "1001"]);
+
     bad(eval("--checkpoint runs/cross --data nowhere"), 1, &["--data", "nowhere"]);
     bad(eval("--checkpoint runs/cross --data songs"), 1, &["--data", "songs", "prepare"]);
     bad(eval("--checkpoint runs/cross --pair colour red blue"), 2, &["--pair", "colour", "tempo"]);

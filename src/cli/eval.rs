@@ -8,7 +8,7 @@ use clap::Args;
 use dit_engine::Error;
 use dit_engine::audio::Normalizer;
 use dit_engine::backend::Backend;
-use dit_engine::config::TextMode;
+use dit_engine::config::{Config, SamplerKind, TextMode};
 use dit_engine::dataset::Dataset;
 use dit_engine::diffusion::sampler::Model;
 use dit_engine::diffusion::schedule::Schedule;
@@ -56,6 +56,10 @@ pub struct EvalArgs {
     /// Sampler [default: the checkpoint's sample.sampler]
     #[arg(long, value_enum)]
     sampler: Option<SamplerArg>,
+    /// Also draw the samples in each of these numbers of evaluations, by every sampler (or the one of --sampler): quality
+    /// against steps
+    #[arg(long, value_name = "STEPS,...", value_delimiter = ',')]
+    by_steps: Vec<usize>,
     /// How strongly prompts are followed [default: the checkpoint's sample.guidance]
     #[arg(long, value_name = "SCALE")]
     guidance: Option<f64>,
@@ -115,6 +119,7 @@ fn run_on<B: Backend>(
     config.sample.sampler = args.sampler.map_or(config.sample.sampler, Into::into);
     config.sample.guidance = args.guidance.unwrap_or(config.sample.guidance);
     config.check()?;
+    let by_steps = by_steps(args, &config)?;
     let dataset = Dataset::open(&data_folder(args, &path)?)?;
     let out = out_file(args.out.as_deref(), &path)?;
     let dit = Dit::new(&config.model, &config.text)?;
@@ -128,7 +133,14 @@ fn run_on<B: Backend>(
         normalizer: Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() },
         text: hearing.map(|hearing| Encoder::new(hearing.source(), config.text.tokens)),
         dataset: &dataset,
-        options: Options { count: args.count, pairs: args.pairs, real: args.real, seed: args.seed, given },
+        options: Options {
+            count: args.count,
+            pairs: args.pairs,
+            real: args.real,
+            seed: args.seed,
+            given,
+            by_steps,
+        },
     };
     let mut report = match evaluation.run(&mut shown(stop)) {
         Err(Error::Interrupted) => {
@@ -155,6 +167,19 @@ fn run_on<B: Backend>(
     }
     write(&report, &out)?;
     Ok(0)
+}
+
+/// Every sampler that is asked for in every number of evaluations.
+fn by_steps(args: &EvalArgs, config: &Config) -> Result<Vec<(SamplerKind, usize)>> {
+    let most = config.diffusion.steps;
+    if let Some(steps) = args.by_steps.iter().find(|steps| !(1..=most).contains(*steps)) {
+        bail!(Usage(format!("--by-steps: {steps} is not between 1 and diffusion.steps = {most}")));
+    }
+    let samplers = args.sampler.map_or(SamplerKind::ALL.to_vec(), |sampler| vec![sampler.into()]);
+    Ok(samplers
+        .iter()
+        .flat_map(|&sampler| args.by_steps.iter().map(move |&steps| (sampler, steps)))
+        .collect())
 }
 
 fn write(report: &Report, out: &Path) -> Result<()> {

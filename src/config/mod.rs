@@ -338,6 +338,11 @@ pub enum SamplerKind {
     Heun,
 }
 
+impl SamplerKind {
+    /// All of them.
+    pub const ALL: [SamplerKind; 4] = [Self::Ddpm, Self::Ddim, Self::Dpm, Self::Heun];
+}
+
 /// `sample.*`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -12,6 +12,7 @@ use super::nearest::Nearest;
 use super::pairs::{Ordered, PairResult};
 use super::run::Options;
 use super::swap::Swap;
+use crate::config::SamplerKind;
 use crate::train::validate::Validation;
 
 /// Everything.
@@ -27,6 +28,8 @@ pub struct Report {
     pub swap: Option<Swap>,
     /// Distances to the held-out segments, from floor to ceiling.
     pub distances: Vec<Distance>,
+    /// Distances of the same samples by other samplers and steps.
+    pub by_steps: Vec<BySteps>,
     /// Means of what was measured: name, held-out segments, samples.
     pub means: Vec<(&'static str, [f64; 2], [f64; 2])>,
     /// Attributes that prompts name by value.
@@ -97,6 +100,19 @@ pub struct Distance {
     pub clips: usize,
     /// Clips of the other set.
     pub beside: usize,
+    /// Fréchet distance.
+    pub mel_fd: f64,
+    /// Squared maximum mean discrepancy.
+    pub kernel: f64,
+}
+
+/// Samples by one sampler in one number of evaluations, beside the held-out segments.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BySteps {
+    /// The sampler.
+    pub sampler: SamplerKind,
+    /// Evaluations of the model.
+    pub steps: usize,
     /// Fréchet distance.
     pub mel_fd: f64,
     /// Squared maximum mean discrepancy.
@@ -185,11 +201,35 @@ impl Report {
         for Distance { set, clips, beside, mel_fd, kernel } in &self.distances {
             writeln!(f, "  {set:<34}{clips:>6}{beside:>9}{mel_fd:>10.2}{kernel:>10.3}")?;
         }
+        self.steps(f)?;
         writeln!(f, "\nMEASURED, mean and deviation")?;
         writeln!(f, "  {:<34}{:>20}{:>20}", "", "held-out", "samples")?;
         for (name, [real, real_spread], [made, made_spread]) in &self.means {
             let text = |mean: &f64, spread: &f64| format!("{mean:.1} +- {spread:.1}");
             writeln!(f, "  {name:<34}{:>20}{:>20}", text(real, real_spread), text(made, made_spread))?;
+        }
+        Ok(())
+    }
+
+    /// A row a number of evaluations, two columns a sampler.
+    fn steps(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (mut samplers, mut steps) = (Vec::new(), Vec::new());
+        for row in &self.by_steps {
+            samplers.extend((!samplers.contains(&row.sampler)).then_some(row.sampler));
+            steps.extend((!steps.contains(&row.steps)).then_some(row.steps));
+        }
+        if samplers.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nBY EVALUATIONS, mel-FD and kernel")?;
+        let names = samplers.iter().map(|sampler| format!("{:>20}", format!("{sampler:?}").to_lowercase()));
+        writeln!(f, "  {:<10}{}", "", names.collect::<String>())?;
+        for steps in steps {
+            let cell = |sampler: &SamplerKind| {
+                let row = self.by_steps.iter().find(|row| row.sampler == *sampler && row.steps == steps);
+                row.map_or(format!("{:>20}", "-"), |row| format!("{:>12.2}{:>8.2}", row.mel_fd, row.kernel))
+            };
+            writeln!(f, "  {steps:<10}{}", samplers.iter().map(cell).collect::<String>())?;
         }
         Ok(())
     }

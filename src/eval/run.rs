@@ -6,11 +6,11 @@ use super::features::{FEATURES, Scale};
 use super::listen::Listener;
 use super::pairs::{self, Ordered, PairResult, PromptPairs};
 use super::reference::{Real, Reference};
-use super::report::{Distance, Report, Representation};
+use super::report::{BySteps, Distance, Report, Representation};
 use super::{named, nearest, noise, swap};
 use crate::audio::Normalizer;
 use crate::backend::Backend;
-use crate::config::{Config, RepresentationConfig};
+use crate::config::{Config, RepresentationConfig, SampleConfig, SamplerKind};
 use crate::dataset::{Dataset, Split};
 use crate::diffusion::sampler::{self, Guidance, Model, Order};
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub struct Options {
     pub seed: u64,
     /// Pairs of the user's; the captions' where there are none.
     pub given: Vec<PromptPairs>,
+    /// Samplers and evaluations by which the same samples are drawn once more each, for their distances only.
+    pub by_steps: Vec<(SamplerKind, usize)>,
 }
 
 /// A model and what it is held against.
@@ -121,7 +123,8 @@ impl<B: Backend> Evaluation<'_, B> {
         let held_out = reference.real(Split::Validation, real, progress)?;
         let training = reference.real(Split::Train, real, progress)?;
         let prompts = self.prompts();
-        let samples = self.draw("drawing samples", &prompts, ears, progress)?;
+        let sample = &self.config.sample;
+        let samples = self.draw("drawing samples", &prompts, sample, ears, progress)?;
         let noises = reference.noises(&held_out, count, progress)?;
         let (originals, spectral) = reference.files(count, progress)?;
         report.representation = Representation {
@@ -130,6 +133,7 @@ impl<B: Backend> Evaluation<'_, B> {
             image_error: mean(&reference.image_errors()?),
         };
 
+        report.by_steps = self.by_steps(&prompts, &held_out, &training, ears, progress)?;
         report.distances = distances(&held_out, &training, &samples, &originals, &noises);
         report.rates = vec![
             ("held-out segments".to_string(), held_out.clips.rates()),
@@ -182,16 +186,39 @@ impl<B: Backend> Evaluation<'_, B> {
             .collect()
     }
 
+    /// The same samples by other samplers and in other numbers of evaluations.
+    fn by_steps(
+        &mut self,
+        prompts: &[String],
+        held_out: &Real,
+        training: &Real,
+        ears: Ears<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<BySteps>> {
+        let scale = Scale::of(&training.clips.features);
+        let reference = scale.apply(&held_out.clips.features);
+        let mut rows = Vec::new();
+        for (sampler, steps) in self.options.by_steps.clone() {
+            let sample = SampleConfig { sampler, steps, ..self.config.sample.clone() };
+            let what = format!("drawing by {} in {steps} steps", format!("{sampler:?}").to_lowercase());
+            let clips = self.draw(&what, prompts, &sample, ears, progress)?;
+            let Some([mel_fd, kernel]) = beside(&scale.apply(&clips.features), &reference) else { continue };
+            rows.push(BySteps { sampler, steps, mel_fd, kernel });
+        }
+        Ok(rows)
+    }
+
     /// Draws sample number i of the seed from prompt i, for all of them.
     fn draw(
         &mut self,
         what: &str,
         prompts: &[String],
+        sample: &SampleConfig,
         ears: Ears<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<Clips> {
         let schedule = self.model.schedule;
-        let path = sampler::path(schedule, &self.config.diffusion, &self.config.sample, schedule.steps() - 1);
+        let path = sampler::path(schedule, &self.config.diffusion, sample, schedule.steps() - 1);
         let mut clips = Clips::default();
         for (batch, prompts_now) in prompts.chunks(BATCH).enumerate() {
             let (first, count) = (batch * BATCH, prompts_now.len());
@@ -199,7 +226,7 @@ impl<B: Backend> Evaluation<'_, B> {
                 None => None,
                 Some(text) => {
                     let (wanted, none) = (text.batch(prompts_now)?, text.batch(&vec![""; count])?);
-                    Some(Guidance::new(&self.config.sample, wanted, none))
+                    Some(Guidance::new(sample, wanted, none))
                 }
             };
             let order =
@@ -231,7 +258,7 @@ impl<B: Backend> Evaluation<'_, B> {
             let mut side = |which: usize| {
                 let prompts: Vec<String> = (0..count).map(|i| pairs.prompt(i)[which].clone()).collect();
                 let what = format!("drawing pairs, {}", pairs.words[which]);
-                self.draw(&what, &prompts, ears, progress)
+                self.draw(&what, &prompts, &self.config.sample, ears, progress)
             };
             let [low, high] = [side(0)?, side(1)?].map(|clips| clips.attributes);
             let measured: Vec<[f64; 2]> =
@@ -265,15 +292,9 @@ fn distances(
     let scale = Scale::of(&training.clips.features);
     let scaled = |clips: &Clips| scale.apply(&clips.features);
     let reference = scaled(&held_out.clips);
-    let row = |name: &'static str, clips: &[Vec<f64>], beside: &[Vec<f64>]| {
-        let enough = clips.len() > 1 && beside.len() > 1;
-        enough.then(|| Distance {
-            set: name,
-            clips: clips.len(),
-            beside: beside.len(),
-            mel_fd: Gaussian::of(clips).frechet(&Gaussian::of(beside)),
-            kernel: kernel(clips, beside),
-        })
+    let row = |set: &'static str, clips: &[Vec<f64>], others: &[Vec<f64>]| {
+        let [mel_fd, kernel] = beside(clips, others)?;
+        Some(Distance { set, clips: clips.len(), beside: others.len(), mel_fd, kernel })
     };
     debug_assert!(reference.iter().all(|clip| clip.len() == FEATURES));
     let training = scaled(&training.clips);
@@ -289,6 +310,12 @@ fn distances(
         row("white noise", &scaled(&noises[0]), &reference),
     ];
     rows.into_iter().flatten().collect()
+}
+
+/// mel-FD and kernel distance; `None` where a set is too small for them.
+fn beside(clips: &[Vec<f64>], others: &[Vec<f64>]) -> Option<[f64; 2]> {
+    let enough = clips.len() > 1 && others.len() > 1;
+    enough.then(|| [Gaussian::of(clips).frechet(&Gaussian::of(others)), kernel(clips, others)])
 }
 
 /// Two random halves beside each other, the mean of several divisions.
