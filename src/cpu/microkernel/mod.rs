@@ -220,9 +220,8 @@ mod tests {
     #[test]
     fn panels_hold_what_lies_in_b() {
         for kernel in KERNELS {
-            for (columns, inner) in
-                [(1, 1), (kernel.columns, 16), (3 * kernel.columns, 48), (kernel.columns + 3, 19)]
-            {
+            let width = kernel.columns;
+            for (columns, inner) in [(1, 1), (width, 16), (3 * width, 48), (width + 3, 32), (2 * width, 19)] {
                 let (panels, space) = (columns.div_ceil(kernel.columns), 5);
                 for by_rows in [true, false] {
                     // Rows of x and of its transpose are apart by more than their length.
