@@ -38,12 +38,7 @@ pub fn open(
     representation: &RepresentationConfig,
     stop: &'static AtomicBool,
 ) -> Result<Source> {
-    let cut = match data {
-        Some(_) => CutConfig::default(),
-        // Twice as many places in a song: there are few songs.
-        None => CutConfig { overlap: 0.5, ..CutConfig::default() },
-    };
-    let config = DatasetConfig { representation: representation.clone(), cut };
+    let config = DatasetConfig { representation: representation.clone(), cut: CutConfig::default() };
     let (source, hash) = match data {
         Some(path) if is_prepared(path) => {
             return Ok(Source { name: name_of(path), dataset: Dataset::open(path)? });
@@ -96,14 +91,12 @@ fn place_hash(source: &Path, config: &DatasetConfig) -> Result<String> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Songs of the demo corpus: with 48, a model had them by heart after five minutes, and got no better. Many short ones rather
-/// than a few long ones: as much sound, and more captions.
-const DEMO_SONGS: usize = 768;
-const DEMO_SECONDS: f64 = 12.0;
+/// Songs of the demo corpus: with 48, a model had them by heart after five minutes, and got no better.
+const DEMO_SONGS: usize = 384;
 
 fn demo_corpus() -> Result<PathBuf> {
     let folder = Path::new("data").join("demo");
-    let options = DemoOptions { songs: DEMO_SONGS, seconds: DEMO_SECONDS, ..DemoOptions::default() };
+    let options = DemoOptions { songs: DEMO_SONGS, ..DemoOptions::default() };
     let mut meter = Meter::new(format!("composing {} songs", options.songs), options.songs as u64);
     compose(&folder, &options, &mut |done, _| meter.advance_to(done as u64))?;
     Ok(folder)
