@@ -1,15 +1,16 @@
 //! Whole training steps: milliseconds, GFLOP/s by the products' FLOPs, share of the machine's FMA peak, memory.
 //!
-//! `cargo bench --bench step [-- --configs a,b,c,demo --steps 7]` prints one JSON line a configuration; a, b and c are
+//! `cargo bench --bench step [-- --configs a,b,c,demo --steps 7]` prints one JSON line a configuration; a, b, c and d are
 //! those of benches/compare/pytorch_step.py, for turns with PyTorch on the same machine. `-- --scaling` prints a table of how
-//! time and memory grow.
+//! time and memory grow. On a GPU steps follow each other as in training: waited for some steps late.
 
 mod peak;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use clap::Parser;
-use dit_engine::backend::Backend;
+use dit_engine::backend::{Backend, Precision};
 use dit_engine::config::{BlockKind, Config, Objective, Overrides, Position, SampleConfig, TextMode};
 use dit_engine::cpu::Cpu;
 use dit_engine::cuda::{Cuda, Options};
@@ -39,6 +40,9 @@ struct Args {
     /// cpu, or cuda for the first GPU
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// f32 or bf16, on a GPU; its own choice unless given
+    #[arg(long)]
+    precision: Option<String>,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -46,6 +50,16 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
+    let precision = match args.precision.as_deref() {
+        None => None,
+        Some("f32") => Some(Precision::F32),
+        Some("bf16") => Some(Precision::Bf16),
+        Some(other) => {
+            eprintln!("--precision: there is no `{other}`; there are f32 and bf16");
+            std::process::exit(2);
+        }
+    };
+    let open_gpu = || open_gpu(precision);
     match args.device.as_str() {
         "cpu" if args.scaling => scaling(Cpu::new, &args),
         "cuda" if args.scaling => scaling(open_gpu, &args),
@@ -61,8 +75,8 @@ fn main() {
     }
 }
 
-fn open_gpu() -> Cuda {
-    Cuda::open(Options::default()).unwrap_or_else(|error| {
+fn open_gpu(precision: Option<Precision>) -> Cuda {
+    Cuda::open(Options { precision, ..Options::default() }).unwrap_or_else(|error| {
         eprintln!("--device cuda: {error}");
         std::process::exit(1);
     })
@@ -72,7 +86,7 @@ fn open_gpu() -> Cuda {
 fn measure_all<B: Backend>(fresh: impl Fn() -> B, args: &Args, peak: Option<f64>) {
     for name in args.configs.split(',') {
         let Some(config) = configuration(name) else {
-            eprintln!("--configs: there is no `{name}`; there are a, b, c and the presets");
+            eprintln!("--configs: there is no `{name}`; there are a, b, c, d and the presets");
             std::process::exit(2);
         };
         println!("{}", measured(&fresh(), name, &config, args, peak));
@@ -92,20 +106,17 @@ fn measured<B: Backend>(
     let cost = train_step_cost(config).expect("a configuration that fits together");
     let mut state = State::new(backend, &dit.layout().initial_values(0)).expect("memory");
     let x0: Vec<f32> = (0..config.train.batch * dit.image_len()).map(|i| (i as f32 * 0.37).sin()).collect();
+    let levels_of = |step| {
+        let (batch, width) = (config.train.batch, config.model.image[1]);
+        Levels::draw(&schedule, &config.diffusion, 0, step, batch, width)
+    };
     let mut times_ms = Vec::new();
-    let mut forward_ms = Vec::new();
+    let mut in_flight = VecDeque::new();
     for step in 0..args.warmup + args.steps {
-        let width = config.model.image[1];
-        let levels = Levels::draw(&schedule, &config.diffusion, 0, step, config.train.batch, width);
-        let input = StepInput {
-            x0: &x0,
-            captions: None,
-            noise: StepInput::training_noise(0, step),
-            levels: &levels,
-            objective: Objective::X0,
-            recompute: config.train.recompute,
-        };
         let start = Instant::now();
+        let levels = levels_of(step);
+        let input = step_input(config, &x0, step, &levels);
+        backend.upload_ahead(&x0);
         backend
             .run_step(&mut || {
                 forward_backward(backend, &dit, &mut state, &input, None)?;
@@ -114,10 +125,22 @@ fn measured<B: Backend>(
                 Ok(())
             })
             .expect("a step");
-        backend.download(&mut [0.0; 2], state.norm2()); // Waits for it.
+        in_flight.push_back(backend.download_later(state.norm2()));
+        if in_flight.len() >= backend.steps_in_flight() {
+            in_flight.pop_front().expect("just put there")().expect("a step that went well");
+        }
         times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    for result in in_flight {
+        result().expect("a step that went well");
+    }
+    let mut forward_ms = Vec::new();
+    for step in 0..args.warmup + args.steps {
+        let levels = levels_of(step);
         let start = Instant::now();
-        let output = evaluate(backend, &dit, &state.weights, &input).expect("a forward pass");
+        backend.upload_ahead(&x0);
+        let output = evaluate(backend, &dit, &state.weights, &step_input(config, &x0, step, &levels))
+            .expect("a forward pass");
         output.losses(backend);
         forward_ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
@@ -133,11 +156,11 @@ fn measured<B: Backend>(
     serde_json::json!({
         "config": name,
         "device": backend.name(),
-        "median_ms": (step * 10.0).round() / 10.0,
-        "fastest_ms": (times_ms[0] * 10.0).round() / 10.0,
-        "estimated_ms": (estimate.step_seconds * 1e4).round() / 10.0,
-        "forward_ms": (forward * 10.0).round() / 10.0,
-        "sampling_step_ms": (sampling * 10.0).round() / 10.0,
+        "median_ms": hundredths(step),
+        "fastest_ms": hundredths(times_ms[0]),
+        "estimated_ms": hundredths(estimate.step_seconds * 1e3),
+        "forward_ms": hundredths(forward),
+        "sampling_step_ms": hundredths(sampling),
         "gflop_step": (cost.flops_step as f64 / 1e8).round() / 10.0,
         "gflop_per_second": gflops.round(),
         "share_of_fma_peak": peak.map(|peak| (gflops * 1e9 / peak * 1e3).round() / 1e3),
@@ -145,6 +168,21 @@ fn measured<B: Backend>(
         "held_mib": backend.memory().held_bytes >> 20,
         "threads": rayon::current_num_threads(),
     })
+}
+
+fn step_input<'a>(config: &Config, x0: &'a [f32], step: u64, levels: &'a Levels) -> StepInput<'a> {
+    StepInput {
+        x0,
+        captions: None,
+        noise: StepInput::training_noise(0, step),
+        levels,
+        objective: Objective::X0,
+        recompute: config.train.recompute,
+    }
+}
+
+fn hundredths(ms: f64) -> f64 {
+    (ms * 100.0).round() / 100.0
 }
 
 /// A step of the sampler for as many samples as are in a batch, without guidance, whose two halves are a batch twice as large.
@@ -162,6 +200,7 @@ fn sampling_step_ms<B: Backend>(
     let mut ends = vec![Instant::now()];
     let model = Model { backend, dit, weights, schedule };
     draw(&model, &moves, &order, &mut |_| {
+        backend.download(&mut [0.0], B::view(weights, 0..1)); // Waits for it.
         ends.push(Instant::now());
         true
     })
@@ -226,7 +265,7 @@ fn exponent(rows: &[[f64; 3]], column: usize) -> String {
 fn configuration(name: &str) -> Option<Config> {
     let base = || Config::resolve("small", &Overrides::default()).expect("a preset");
     let mut config = match name {
-        "a" | "b" | "c" => base(),
+        "a" | "b" | "c" | "d" => base(),
         preset => return Config::resolve(preset, &Overrides::default()).ok(),
     };
     // As PyTorch's models are: without words.
@@ -242,6 +281,11 @@ fn configuration(name: &str) -> Option<Config> {
         "b" => {
             (model.image, model.patch) = ([512, 512], [32, 32]);
             config.train.batch = 8;
+        }
+        "d" => {
+            (model.image, model.patch) = ([512, 512], [16, 16]);
+            (model.dim, model.depth, model.heads) = (384, 12, 6);
+            config.train.batch = 32;
         }
         _ => {
             (model.image, model.patch) = ([512, 256], [16, 8]);

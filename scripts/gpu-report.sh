@@ -38,7 +38,8 @@ section "tests on the GPU" env DIT_TEST_DEVICE=cuda cargo test --release
 for precision in f32 bf16; do
     section "twenty steps, $precision" "$PROGRAM" train --device cuda --precision "$precision" --steps 20 --out "$work/$precision"
 done
-section "bench: steps on the GPU" cargo bench --bench step -- --device cuda --configs small,base,seed
+section "bench: steps on the GPU" cargo bench --bench step -- --device cuda \
+    --configs small,base,seed,c,d --steps 50 --warmup 20
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 if [[ -x $sanitizer ]]; then
     for tool in memcheck racecheck initcheck synccheck; do

@@ -181,8 +181,10 @@ fn a_replayed_step_is_the_eager_one_to_the_bit() {
             let (losses, weights, counts) = run(true);
             assert_eq!(eager_losses, losses);
             assert!(eager_weights == weights, "{block:?} {precision}: the weights differ");
-            // The first step takes fresh memory; each of the two graphs is captured when its turn repeats itself.
-            assert_eq!((eager_counts.1, counts.1), (0, 5), "steps that were one launch");
+            // Each of the two graphs is captured when its turn repeats itself: at the third step or, where the fresh memory that the
+            // first step took lies in another order than the pool hands it out again, the fourth.
+            assert_eq!(eager_counts.1, 0, "steps that were one launch");
+            assert!((5..=6).contains(&counts.1), "{} steps of 8 were one launch", counts.1);
             println!("{block:?} {precision}: {} launches a step", eager_counts.0 / 8);
         }
     }

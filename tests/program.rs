@@ -163,8 +163,12 @@ fn a_run_that_cannot_fit_is_refused_with_the_setting_that_would() {
     let folder = folder.path();
     songs(folder);
     good(run(folder, "prepare songs --out data/mine"));
-    let line = "train --data data/mine --set model.dim=160 --set train.batch=1000000 --steps 1";
-    bad(run(folder, line), 1, &["of memory", "train.batch"]);
+    for device in ["cpu", "softcuda"] {
+        let line = format!(
+            "train --data data/mine --set model.dim=160 --set train.batch=1000000 --steps 1 --device {device}"
+        );
+        bad(run(folder, &line), 1, &["of memory", "train.batch"]);
+    }
     assert!(!folder.join("runs").exists(), "a refused run leaves nothing");
 }
 
@@ -345,7 +349,9 @@ fn step_gives_the_prediction_that_pytorch_gives() {
     let state = fixtures.join("adaln_zero_v.state.safetensors");
     let folder = tempfile::tempdir().unwrap();
     let mut command = program(folder.path());
-    command.args(["step", "--preset", "small", "--out", "out.safetensors", "--state"]).arg(&state);
+    command
+        .args(["step", "--preset", "small", "--precision", "f32", "--out", "out.safetensors", "--state"])
+        .arg(&state);
     let bytes = fs::read(&state).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let named = header.metadata().as_ref().unwrap().iter().map(|(key, value)| format!("{key}={value}"));

@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
-"""PyTorch's time for one training step (noise mix, forward, backward, Adam) on the CPU, as JSON lines.
+"""PyTorch's time for one training step (noise mix, forward, backward, Adam), as JSON lines.
 
     python pytorch_step.py [--configs a,b,c] [--variants eager,linear,compile] [--threads 2] [--steps 7] [--warmup 2]
+    python pytorch_step.py --device cuda --precision bf16 --configs a,b,c,d --variants linear,compile --steps 50 --warmup 20
 
 eager    the model as one writes it: strided and transposed convolution, torch.optim.Adam as it comes
 linear   patching and un-patching as one matrix product, fused Adam: the best PyTorch that we found
-compile  torch.compile on top of eager
+compile  torch.compile on top of eager (on a GPU on top of linear)
+
+On a GPU batches come from pinned memory, and steps are waited for eight steps late, as a training loop does; bf16 is
+torch.autocast.
 
 Every line is measured in a process of its own, so that its peak memory is its own. The data are random; the
 convergence of a real run changes nothing in the time.
 """
 
 import argparse
+import collections
 import json
 import math
 import os
@@ -26,7 +31,9 @@ CONFIGS = {
     "a": ("seed", (128, 128), 2, (4, 4), 256, 4, 4, 4),
     "b": ("adaln_zero", (512, 512), 2, (32, 32), 256, 4, 4, 8),
     "c": ("adaln_zero", (512, 256), 2, (16, 8), 384, 8, 6, 2),
+    "d": ("adaln_zero", (512, 512), 2, (16, 16), 384, 12, 6, 32),
 }
+IN_FLIGHT = 8
 
 
 def build(config, linear_patches):
@@ -122,42 +129,61 @@ def build(config, linear_patches):
     return Model()
 
 
-def measure(name, variant, threads, steps, warmup):
+def measure(name, variant, device, precision, threads, steps, warmup):
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    gpu = device == "cuda"
     config = CONFIGS[name]
     _, image, channels, patch, _, _, _, batch = config
-    model = build(config, linear_patches=variant == "linear")
+    model = build(config, linear_patches=variant == "linear" or (gpu and variant == "compile")).to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(trained, lr=1e-4, fused=True if variant == "linear" else None)
+    adam = torch.optim.Adam(trained, lr=1e-4, fused=True if gpu or variant == "linear" else None)
     forward = torch.compile(model) if variant == "compile" else model
-    abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), dim=0)
-    x0 = torch.randn(batch, channels, *image)
+    abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), dim=0).to(device)
+    batch_of_data = torch.randn(batch, channels, *image)
+    batch_of_data = batch_of_data.pin_memory() if gpu else batch_of_data
 
     def step():
-        t = torch.randint(0, 1000, (batch,))
+        x0 = batch_of_data.to(device, non_blocking=True)
+        t = torch.randint(0, 1000, (batch,), device=device)
         noise = torch.randn_like(x0)
         signal = abar[t][:, None, None, None]
         x_t = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
-        loss = torch.nn.functional.mse_loss(forward(x_t, t.float()), x0)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            predicted = forward(x_t, t.float())
+        loss = torch.nn.functional.mse_loss(predicted.float(), x0)
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()
-        return loss.item()
+        return loss
+
+    done = collections.deque()
+
+    def wait(loss):
+        if not gpu:
+            loss.item()
+            return
+        event = torch.cuda.Event()
+        event.record()
+        done.append(event)
+        if len(done) >= IN_FLIGHT:
+            done.popleft().synchronize()
 
     for _ in range(warmup):
-        step()
+        wait(step())
     times_ms, cpu_start = [], time.process_time()
     for _ in range(steps):
         start = time.perf_counter()
-        step()
+        wait(step())
         times_ms.append(1000 * (time.perf_counter() - start))
     cpu_ms = 1000 * (time.process_time() - cpu_start) / steps
     return {
         "config": name,
         "variant": variant,
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "precision": precision,
         "block": config[0],
         "image": image,
         "patch": patch,
@@ -165,11 +191,12 @@ def measure(name, variant, threads, steps, warmup):
         "parameters": sum(p.numel() for p in trained),
         "threads": threads,
         "steps": steps,
-        "median_ms": round(statistics.median(times_ms), 1),
-        "fastest_ms": round(min(times_ms), 1),
-        "slowest_ms": round(max(times_ms), 1),
+        "median_ms": round(statistics.median(times_ms), 2),
+        "fastest_ms": round(min(times_ms), 2),
+        "slowest_ms": round(max(times_ms), 2),
         "cpu_ms": round(cpu_ms, 1),
         "load": round(os.getloadavg()[0], 1),
+        "peak_gpu_mib": torch.cuda.max_memory_reserved() >> 20 if gpu else None,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "torch": torch.__version__,
     }
@@ -179,17 +206,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", default="a,b,c")
     parser.add_argument("--variants", default="eager,linear")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=2)
     args = parser.parse_args()
     configs, variants = args.configs.split(","), args.variants.split(",")
     if len(configs) == 1 and len(variants) == 1:
-        print(json.dumps(measure(configs[0], variants[0], args.threads, args.steps, args.warmup)), flush=True)
+        line = measure(
+            configs[0], variants[0], args.device, args.precision, args.threads, args.steps, args.warmup
+        )
+        print(json.dumps(line), flush=True)
         return
     for config in configs:
         for variant in variants:
-            rest = ["--threads", str(args.threads), "--steps", str(args.steps), "--warmup", str(args.warmup)]
+            rest = ["--device", args.device, "--precision", args.precision, "--threads", str(args.threads), "--steps", str(args.steps), "--warmup", str(args.warmup)]
             command = [sys.executable, __file__, "--configs", config, "--variants", variant, *rest]
             subprocess.run(command, check=True)
 

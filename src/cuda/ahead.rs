@@ -2,7 +2,7 @@
 //! that take turns.
 
 use super::driver::{Driver, Event, Pinned};
-use super::memory::{Buffer, Element, Pool, encode};
+use super::memory::{Buffer, Element, Pool};
 use crate::error::Result;
 
 /// One of the two buffers.
@@ -11,6 +11,8 @@ struct Slot {
     device: Buffer,
     /// When the copy that was begun last is done.
     copied: Option<Event>,
+    /// Nothing was copied into it yet.
+    unused: bool,
 }
 
 /// What was brought, and not used yet.
@@ -35,16 +37,20 @@ impl Ahead {
     pub fn begin(&mut self, driver: &Driver, pool: &Pool, host: &[f32]) -> Result<()> {
         let turn = self.turn;
         self.turn = 1 - turn;
-        let fresh = self.slots[turn].as_ref().is_none_or(|slot| slot.device.len() != host.len());
+        let fits = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.device.len() == host.len());
+        let fresh = !self.slots.iter().all(fits);
         if fresh {
-            let device = pool.take(host.len(), Element::F32, false)?;
-            self.slots[turn] = Some(Slot { pinned: None, device, copied: None });
+            // Both at once: a step does not find the pool other than the step before did.
+            for slot in &mut self.slots {
+                let device = pool.take(host.len(), Element::F32, false)?;
+                *slot = Some(Slot { pinned: None, device, copied: None, unused: true });
+            }
         }
         self.staged = Some(Staged { slot: turn, host: (host.as_ptr(), host.len()) });
         if pool.is_rehearsing() || host.is_empty() {
             return Ok(());
         }
-        let slot = self.slots[turn].as_mut().expect("made above");
+        let slot = self.slots[turn].as_mut().expect("made above, or before");
         if let Some(copied) = slot.copied.take() {
             copied.wait()?;
         }
@@ -52,11 +58,11 @@ impl Ahead {
             Some(pinned) => pinned,
             none => none.insert(driver.pinned(size_of_val(host))?),
         };
-        pinned.bytes_mut().copy_from_slice(&encode(host, Element::F32));
+        pinned.bytes_mut().copy_from_slice(bytemuck::cast_slice(host));
         let now = driver.event()?;
         let device = slot.device.view(0..host.len());
         // A buffer fresh from the pool may have been anything to the kernels before.
-        let after = if fresh { Some(&now) } else { self.before.as_ref() };
+        let after = if std::mem::take(&mut slot.unused) { Some(&now) } else { self.before.as_ref() };
         let copied = driver.copy_ahead(device.address, pinned, device.bytes(), after)?;
         driver.wait_on_stream(&copied)?;
         slot.copied = Some(copied);

@@ -307,7 +307,10 @@ impl Cuda {
     fn word(&self, value: usize) -> Arg {
         let word = u32::try_from(value);
         Arg::Word(word.unwrap_or_else(|_| {
-            self.fail(&format!("{value} is more than a kernel's sizes can be"));
+            let most = u32::MAX;
+            self.fail(&format!(
+                "an array of {value} elements is more than the kernels count to ({most}): a smaller train.batch or model.image helps"
+            ));
             0
         }))
     }

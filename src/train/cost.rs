@@ -76,7 +76,7 @@ pub fn train_step_cost(config: &Config) -> Result<Cost> {
 ///
 /// # Errors
 /// [`Error::Config`] for a model that does not fit together; [`Error::Memory`] for one so large that this
-/// machine cannot even describe it.
+/// machine cannot even describe it; [`Error::Device`] for sizes that the device's kernels cannot count to.
 pub fn run_cost<B: Backend>(backend: &B, config: &Config, dataset_bytes: u64) -> Result<Cost> {
     config.model.check()?;
     let lower = LowerBound::of(config);
@@ -88,7 +88,16 @@ pub fn run_cost<B: Backend>(backend: &B, config: &Config, dataset_bytes: u64) ->
     let dit = Dit::new(&config.model, &config.text)?;
     let (parameters, families) = (dit.layout().count() as u64, tallies(&dit, config)?);
     let all: Tally = families.values().copied().sum();
-    let memory = Footprint::of(backend, &dit, config, dataset_bytes)?;
+    let memory = Footprint::of(backend, &dit, config, dataset_bytes).map_err(|error| {
+        // A device may not even count so far; what there is to say then is that it has no memory for it.
+        let left = backend.available_bytes().unwrap_or(u64::MAX);
+        match error {
+            Error::Device { .. } if lower.total_bytes() > left.into() => {
+                too_large(backend, config, dataset_bytes, lower.total_bytes(), left)
+            }
+            error => error,
+        }
+    })?;
     Ok(Cost { parameters, flops_step: all.flops, launches: all.launches, families, dataset_bytes, memory })
 }
 

@@ -9,10 +9,16 @@ use crate::error::{Result, human_bytes};
 use crate::meter::Family;
 use crate::train::cost::Cost;
 
-/// How long each of the two speeds is measured.
+/// How long each speed is measured.
 const CALIBRATION: Duration = Duration::from_millis(100);
-/// Rows of the measured product and tokens of the measured attention, at most: their memory stays in the device's pool.
+/// Rows of the product, and tokens of the attention, that are measured first.
 const CALIBRATION_ROWS: usize = 512;
+/// A call that is quicker than this says little of a fast device, which it does not fill: a larger one is measured in its place.
+const QUICK: Duration = Duration::from_millis(1);
+/// By how much it is larger.
+const GROWTH: usize = 8;
+/// Launches of next to nothing, one after the other, by which the time of one is measured.
+const CALIBRATION_LAUNCHES: u32 = 64;
 /// Time of all that is not attention over the time that its products alone would take: norms, activations, residuals and
 /// the backward products. From `cargo bench --bench step` on 2 cores, which prints both times.
 const PASSES_OVERHEAD: f64 = 1.25;
@@ -42,22 +48,26 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Measures the device on a product and an attention of the model's shape for about 0.1 s each and scales them
-    /// to the run.
+    /// Measures the device on a product and an attention of the model's shape, for about 0.1 s each (as large as they have to be
+    /// to keep it busy, at most a training step's), on a pass over memory and on launches of next to nothing, and scales them to
+    /// the run.
     ///
     /// # Errors
     /// When the device has no memory for it.
     pub fn measure<B: Backend>(backend: &B, config: &Config, cost: &Cost) -> Result<Estimate> {
         let model = &config.model;
-        let rows = (config.train.batch * model.tokens()).min(CALIBRATION_ROWS);
-        let products = MatmulDims { rows, columns: model.dim * model.mlp_ratio, inner: model.dim };
-        let tokens = model.tokens().min(CALIBRATION_ROWS);
-        let heads = AttentionDims { batch: 1, tokens, heads: model.heads, head_dim: model.dim / model.heads };
-        let rates = Rates {
-            matmul: matmul_rate(backend, products)?,
-            attention: attention_rate(backend, heads)?,
-            bytes: memory_rate(backend, (cost.parameters as usize).clamp(1, CALIBRATION_FLOATS))?,
-        };
+        let (batch, tokens) = (config.train.batch, model.tokens());
+        let matmul = busy_rate(batch * tokens, |rows| {
+            let (columns, inner) = (model.dim * model.mlp_ratio, model.dim);
+            matmul_rate(backend, MatmulDims { rows, columns, inner })
+        })?;
+        let attention = busy_rate(batch * tokens, |rows| {
+            let tokens = rows.min(tokens);
+            let (heads, head_dim) = (model.heads, model.dim / model.heads);
+            attention_rate(backend, AttentionDims { batch: rows / tokens, tokens, heads, head_dim })
+        })?;
+        let bytes = memory_rate(backend, (cost.parameters as usize).clamp(1, CALIBRATION_FLOATS))?;
+        let rates = Rates { matmul, attention, bytes, launches: launch_rate(backend)? };
         Ok(Self::at_rates(rates, config, cost))
     }
 
@@ -66,7 +76,8 @@ impl Estimate {
         let attention = cost.families.get(&Family::Attention).map_or(0, |tally| tally.flops);
         let rest = (cost.flops_step - attention) as f64 / rates.matmul * PASSES_OVERHEAD;
         let state = cost.parameters as f64 * STATE_BYTES / rates.bytes;
-        let step_seconds = attention as f64 / rates.attention + rest + state;
+        let launches = cost.launches as f64 / rates.launches;
+        let step_seconds = attention as f64 / rates.attention + rest + state + launches;
         let forward_seconds = (step_seconds - state) * FORWARD_SHARE / train.batch as f64;
         let times = |every: u64| train.steps.div_ceil(every) as f64;
         let validations = times(train.validate_every) * train.validation_samples as f64;
@@ -97,31 +108,55 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// What a device does in a second: floating-point operations, and bytes moved.
+/// What a device does in a second: floating-point operations, bytes moved, launches.
 #[derive(Clone, Copy)]
 struct Rates {
     matmul: f64,
     attention: f64,
     bytes: f64,
+    launches: f64,
+}
+
+/// A speed on as many rows as keep the device busy for [`QUICK`], at most `all`.
+fn busy_rate(all: usize, mut measure: impl FnMut(usize) -> Result<Speed>) -> Result<f64> {
+    let mut rows = all.min(CALIBRATION_ROWS);
+    loop {
+        let speed = measure(rows)?;
+        if speed.call >= QUICK || rows >= all {
+            return Ok(speed.rate);
+        }
+        rows = rows.saturating_mul(GROWTH).min(all);
+    }
+}
+
+/// Rate of launches that have next to nothing to do.
+fn launch_rate<B: Backend>(backend: &B) -> Result<f64> {
+    let mut x = zeros(backend, 1)?;
+    let speed = speed(f64::from(CALIBRATION_LAUNCHES), || {
+        (0..CALIBRATION_LAUNCHES).for_each(|_| backend.fill(B::view_mut(&mut x, 0..1), 1.0));
+        backend.download(&mut [0.0], B::view(&x, 0..1)); // Waits for the kernels.
+    });
+    Ok(speed.rate)
 }
 
 /// Rate of `x += y` on `len` floats: two reads and a write.
 fn memory_rate<B: Backend>(backend: &B, len: usize) -> Result<f64> {
     let (mut x, y) = (zeros(backend, len)?, zeros(backend, len)?);
-    Ok(rate(3.0 * len as f64 * size_of::<f32>() as f64, || {
+    let speed = speed(3.0 * len as f64 * size_of::<f32>() as f64, || {
         backend.add(B::view_mut(&mut x, 0..len), B::view(&y, 0..len));
         backend.download(&mut [0.0], B::view(&x, 0..1)); // Waits for the kernel.
-    }))
+    });
+    Ok(speed.rate)
 }
 
 /// Rate of `y = x w^T + b`.
-fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<f64> {
+fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<Speed> {
     let MatmulDims { rows, columns, inner } = dims;
     let activations = |len| zeroed(backend, backend.alloc_activation(len)?);
     let (x, mut y) = (activations(rows * inner)?, activations(rows * columns)?);
     let (w, bias) = (zeroed(backend, backend.alloc_weights(columns * inner)?)?, zeros(backend, columns)?);
     let flops = 2.0 * rows as f64 * columns as f64 * inner as f64;
-    Ok(rate(flops, || {
+    Ok(speed(flops, || {
         backend.matmul_forward(
             B::view_mut(&mut y, 0..rows * columns),
             None,
@@ -136,14 +171,14 @@ fn matmul_rate<B: Backend>(backend: &B, dims: MatmulDims) -> Result<f64> {
 }
 
 /// Rate of attention, forward and backward.
-fn attention_rate<B: Backend>(backend: &B, dims: AttentionDims) -> Result<f64> {
+fn attention_rate<B: Backend>(backend: &B, dims: AttentionDims) -> Result<Speed> {
     let len = dims.batch * dims.tokens * dims.dim();
     let rows = dims.batch * dims.heads * dims.tokens;
     let activations = |len| zeroed(backend, backend.alloc_activation(len)?);
     let (qkv, mut dqkv, dout) = (activations(3 * len)?, activations(3 * len)?, activations(len)?);
     let (mut out, mut lse) = (activations(len)?, zeros(backend, rows)?);
     let flops = 14.0 * dims.tokens as f64 * len as f64;
-    Ok(rate(flops, || {
+    Ok(speed(flops, || {
         let qkv = B::view(&qkv, 0..3 * len);
         backend.attention_forward(B::view_mut(&mut out, 0..len), B::view_mut(&mut lse, 0..rows), qkv, dims);
         backend.attention_backward(
@@ -168,8 +203,16 @@ fn zeroed<B: Backend>(backend: &B, mut buf: B::Buf) -> Result<B::Buf> {
     Ok(buf)
 }
 
-/// Operations a second, when a call does `flops`; the first call is not timed.
-fn rate(flops: f64, mut call: impl FnMut()) -> f64 {
+/// How fast calls are.
+struct Speed {
+    /// Operations a second.
+    rate: f64,
+    /// Time of a call.
+    call: Duration,
+}
+
+/// Speed of a call that does so many operations; the first call is not timed.
+fn speed(operations: f64, mut call: impl FnMut()) -> Speed {
     call();
     let start = Instant::now();
     let mut calls = 0u32;
@@ -177,7 +220,8 @@ fn rate(flops: f64, mut call: impl FnMut()) -> f64 {
         call();
         calls += 1;
     }
-    flops * f64::from(calls) / start.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+    let call = start.elapsed() / calls;
+    Speed { rate: operations / call.as_secs_f64().max(f64::MIN_POSITIVE), call }
 }
 
 /// `5.39 M`, `171 GFLOP`: three digits, a prefix, a unit.
@@ -232,7 +276,9 @@ mod tests {
         let mut config = Config::resolve("demo", &Overrides::default()).unwrap();
         let cost = train_step_cost(&config).unwrap();
         let at_rate = |rate, config: &Config| {
-            Estimate::at_rates(Rates { matmul: rate, attention: rate, bytes: f64::INFINITY }, config, &cost)
+            let unlimited = f64::INFINITY;
+            let rates = Rates { matmul: rate, attention: rate, bytes: unlimited, launches: unlimited };
+            Estimate::at_rates(rates, config, &cost)
         };
         let slow = at_rate(1e9, &config);
         let fast = at_rate(1e12, &config);
@@ -240,6 +286,32 @@ mod tests {
         assert!(slow.run_seconds > slow.steps as f64 * slow.step_seconds);
         config.train.steps *= 10;
         assert!(at_rate(1e9, &config).run_seconds > 9.0 * slow.run_seconds);
+    }
+
+    #[test]
+    fn a_fast_device_is_measured_on_more_rows() {
+        let measured = |all, seconds_a_row: f64| {
+            let mut seen = Vec::new();
+            let rate = busy_rate(all, |rows| {
+                seen.push(rows);
+                Ok(Speed { rate: rows as f64, call: Duration::from_secs_f64(seconds_a_row * rows as f64) })
+            });
+            (seen, rate.unwrap())
+        };
+        assert_eq!(measured(100_000, 1e-5), (vec![512], 512.0));
+        assert_eq!(measured(100_000, 1e-7), (vec![512, 4096, 32768], 32768.0));
+        assert_eq!(measured(5_000, 1e-9), (vec![512, 4096, 5000], 5000.0));
+        assert_eq!(measured(64, 1e-9), (vec![64], 64.0));
+    }
+
+    #[test]
+    fn launches_take_time_too() {
+        let config = Config::resolve("demo", &Overrides::default()).unwrap();
+        let cost = train_step_cost(&config).unwrap();
+        let rates = Rates { matmul: 1e12, attention: 1e12, bytes: 1e12, launches: f64::INFINITY };
+        let free = Estimate::at_rates(rates, &config, &cost).step_seconds;
+        let dear = Estimate::at_rates(Rates { launches: 1e5, ..rates }, &config, &cost).step_seconds;
+        assert!((dear - free - cost.launches as f64 * 1e-5).abs() < 1e-9);
     }
 
     #[test]
