@@ -74,7 +74,7 @@ impl Recipe {
         let sample = &config.sample;
         Recipe {
             version: env!("CARGO_PKG_VERSION").to_string(),
-            sampler: format!("{:?}", sample.sampler).to_lowercase(),
+            sampler: sample.sampler.to_string(),
             sampler_steps: sample.steps,
             clip: sample.clip,
             config: config.to_toml(),

@@ -204,6 +204,15 @@ mod tests {
     }
 
     #[test]
+    fn samplers_are_called_what_configurations_call_them() {
+        for kind in crate::config::SamplerKind::ALL {
+            let mut overrides = Overrides::default();
+            overrides.add_setting(&format!("sample.sampler={kind}")).unwrap();
+            assert_eq!(Config::resolve("small", &overrides).unwrap().sample.sampler, kind);
+        }
+    }
+
+    #[test]
     fn settings_of_every_kind_arrive() {
         let mut overrides = Overrides::default();
         for setting in ["model.depth=3", "model.image=[80,128]", "train.lr=1e-3", "diffusion.objective=v"] {

@@ -6,6 +6,8 @@
 mod keys;
 pub mod presets;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::audio::config::{Kind, Mix, RepresentationConfig, Window};
@@ -341,6 +343,18 @@ pub enum SamplerKind {
 impl SamplerKind {
     /// All of them.
     pub const ALL: [SamplerKind; 4] = [Self::Ddpm, Self::Ddim, Self::Dpm, Self::Heun];
+}
+
+/// As it is written in a configuration.
+impl fmt::Display for SamplerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ddpm => "ddpm",
+            Self::Ddim => "ddim",
+            Self::Dpm => "dpm",
+            Self::Heun => "heun",
+        })
+    }
 }
 
 /// `sample.*`

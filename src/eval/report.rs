@@ -222,7 +222,7 @@ impl Report {
             return Ok(());
         }
         writeln!(f, "\nBY EVALUATIONS, mel-FD and kernel")?;
-        let names = samplers.iter().map(|sampler| format!("{:>20}", format!("{sampler:?}").to_lowercase()));
+        let names = samplers.iter().map(|sampler| format!("{sampler:>20}"));
         writeln!(f, "  {:<10}{}", "", names.collect::<String>())?;
         for steps in steps {
             let cell = |sampler: &SamplerKind| {

@@ -200,7 +200,7 @@ impl<B: Backend> Evaluation<'_, B> {
         let mut rows = Vec::new();
         for (sampler, steps) in self.options.by_steps.clone() {
             let sample = SampleConfig { sampler, steps, ..self.config.sample.clone() };
-            let what = format!("drawing by {} in {steps} steps", format!("{sampler:?}").to_lowercase());
+            let what = format!("drawing by {sampler} in {steps} steps");
             let clips = self.draw(&what, prompts, &sample, ears, progress)?;
             let Some([mel_fd, kernel]) = beside(&scale.apply(&clips.features), &reference) else { continue };
             rows.push(BySteps { sampler, steps, mel_fd, kernel });
