@@ -40,11 +40,14 @@ for precision in f32 bf16; do
 done
 section "bench: steps on the GPU" cargo bench --bench step -- --device cuda \
     --configs small,base,seed,c,d --steps 50 --warmup 20
+# compute-sanitizer is slow, racecheck above all: a small model for it.
+readonly TINY=(model.dim=64 model.depth=1 model.heads=1 train.batch=2 train.validate_every=1000 train.validation_samples=1
+    train.sample_every=100000)
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 if [[ -x $sanitizer ]]; then
     for tool in memcheck racecheck initcheck synccheck; do
         section "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$PROGRAM" train --device cuda \
-            --steps 2 --out "$work/$tool"
+            --steps 2 --out "$work/$tool" "${TINY[@]/#/--set=}"
     done
 else
     printf '\n==== compute-sanitizer\nis not installed\n' >>"$REPORT"

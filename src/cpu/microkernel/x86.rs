@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::gemm::Matrix;
-use super::{Call, Microkernel};
+use super::{Call, MOST_ROWS, Microkernel};
 
 pub(super) const AVX512: Microkernel = Microkernel {
     name: "AVX-512",
@@ -45,24 +45,108 @@ fn prefetch<const ROWS: usize>(c: *const f32, c_stride: usize, columns: usize) {
     }
 }
 
+/// Steps of a sum between two moves of the pointers.
+const UNROLL: usize = 4;
+/// Rows that one pointer serves where their distance is known at run time only: an instruction can add it once or twice.
+const GROUP: usize = 3;
+
+/// Rows of a, by a pointer for each `ROWS_A_POINTER` of them. What has to be added to reach an element is part of the
+/// instruction that reads it: of 46 instructions a step, four a cycle, the sums of addresses were eight, and the 24 that
+/// multiply waited for them.
+struct Rows<const ROWS_A_POINTER: usize> {
+    first: [*const f32; MOST_ROWS / GROUP],
+    stride: usize,
+}
+
+impl<const ROWS_A_POINTER: usize> Rows<ROWS_A_POINTER> {
+    #[inline(always)]
+    fn new(a: *const f32, stride: usize) -> Self {
+        let first = std::array::from_fn(|pointer| a.wrapping_add(pointer * ROWS_A_POINTER * stride));
+        Rows { first, stride }
+    }
+
+    /// # Safety
+    /// There is such an element.
+    #[inline(always)]
+    unsafe fn at(&self, row: usize, offset: usize) -> f32 {
+        let (pointer, row) = (self.first[row / ROWS_A_POINTER], row % ROWS_A_POINTER);
+        // SAFETY: the caller vouches for it.
+        unsafe { *pointer.wrapping_add(row * self.stride + offset) }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, by: usize) {
+        self.first = self.first.map(|pointer| pointer.wrapping_add(by));
+    }
+}
+
+/// The sums of a tile, inlined once for each way in which a can lie.
+///
+/// # Safety
+/// See `Tile`; `a_row` and `a_column` are the call's.
+#[inline(always)]
+unsafe fn avx512_sums<const ROWS: usize, const ROWS_A_POINTER: usize>(
+    call: &Call,
+    a_row: usize,
+    a_column: usize,
+) -> [[__m512; 2]; ROWS] {
+    let &Call { a, mut b, inner, .. } = call;
+    let mut rows = Rows::<ROWS_A_POINTER>::new(a, a_row);
+    // SAFETY: the caller has asked for the instructions, and vouches for the operands: k < inner.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        for _ in 0..inner / UNROLL {
+            for k in 0..UNROLL {
+                avx512_step(&mut sums, &rows, k * a_column, b.add(32 * k));
+            }
+            rows.advance(UNROLL * a_column);
+            b = b.add(32 * UNROLL);
+        }
+        for _ in 0..inner % UNROLL {
+            avx512_step(&mut sums, &rows, 0, b);
+            rows.advance(a_column);
+            b = b.add(32);
+        }
+        sums
+    }
+}
+
+/// Adds the products of one step. (No closure: it would be compiled without the caller's instructions.)
+///
+/// # Safety
+/// See `Tile`.
+#[inline(always)]
+unsafe fn avx512_step<const ROWS: usize, const ROWS_A_POINTER: usize>(
+    sums: &mut [[__m512; 2]; ROWS],
+    rows: &Rows<ROWS_A_POINTER>,
+    offset: usize,
+    b: *const f32,
+) {
+    // SAFETY: the caller vouches for the operands.
+    unsafe {
+        let row = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let a = _mm512_set1_ps(rows.at(i, offset));
+            sums[0] = _mm512_fmadd_ps(a, row[0], sums[0]);
+            sums[1] = _mm512_fmadd_ps(a, row[1], sums[1]);
+        }
+    }
+}
+
 /// # Safety
 /// See `Tile`.
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<const ROWS: usize>(call: &Call) {
-    let &Call { c, c_stride, adds, a, a_row, a_column, b, inner } = call;
-    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    let &Call { c, c_stride, adds, a_row, a_column, .. } = call;
     prefetch::<ROWS>(c, c_stride, 32);
-    for k in 0..inner {
-        // SAFETY: k < inner, i < ROWS; the caller vouches for the operands.
-        unsafe {
-            let row = [_mm512_loadu_ps(b.add(k * 32)), _mm512_loadu_ps(b.add(k * 32 + 16))];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let a = _mm512_set1_ps(*a.add(i * a_row + k * a_column));
-                sums[0] = _mm512_fmadd_ps(a, row[0], sums[0]);
-                sums[1] = _mm512_fmadd_ps(a, row[1], sums[1]);
-            }
+    // SAFETY: the caller vouches for it.
+    let sums: [[__m512; 2]; ROWS] = unsafe {
+        match (a_row, a_column) {
+            (_, 1) => avx512_sums::<ROWS, GROUP>(call, a_row, 1),
+            (1, _) => avx512_sums::<ROWS, MOST_ROWS>(call, 1, a_column),
+            _ => avx512_sums::<ROWS, GROUP>(call, a_row, a_column),
         }
-    }
+    };
     for (i, sums) in sums.iter().enumerate() {
         for (j, &sum) in sums.iter().enumerate() {
             // SAFETY: as above.
