@@ -221,7 +221,8 @@ def main():
         return
     for config in configs:
         for variant in variants:
-            rest = ["--device", args.device, "--precision", args.precision, "--threads", str(args.threads), "--steps", str(args.steps), "--warmup", str(args.warmup)]
+            rest = ["--device", args.device, "--precision", args.precision, "--threads", str(args.threads)]
+            rest += ["--steps", str(args.steps), "--warmup", str(args.warmup)]
             command = [sys.executable, __file__, "--configs", config, "--variants", variant, *rest]
             subprocess.run(command, check=True)
 

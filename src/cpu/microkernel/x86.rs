@@ -51,8 +51,7 @@ const UNROLL: usize = 4;
 const GROUP: usize = 3;
 
 /// Rows of a, by a pointer for each `ROWS_A_POINTER` of them. What has to be added to reach an element is part of the
-/// instruction that reads it: of 46 instructions a step, four a cycle, the sums of addresses were eight, and the 24 that
-/// multiply waited for them.
+/// instruction that reads it: with rows that are contiguous a step of 24 multiply-adds is 41 instructions, and was 51.
 struct Rows<const ROWS_A_POINTER: usize> {
     first: [*const f32; MOST_ROWS / GROUP],
     stride: usize,
