@@ -165,7 +165,7 @@ fn a_run_that_cannot_fit_is_refused_with_the_setting_that_would() {
     good(run(folder, "prepare songs --out data/mine"));
     for device in ["cpu", "softcuda"] {
         let line = format!(
-            "train --data data/mine --set model.dim=160 --set train.batch=1000000 --steps 1 --device {device}"
+            "train --data data/mine --set model.dim=160 --set train.batch=100000 --steps 1 --device {device}"
         );
         bad(run(folder, &line), 1, &["of memory", "train.batch"]);
     }
