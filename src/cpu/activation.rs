@@ -122,6 +122,18 @@ pub fn apply(x: &mut [f32], activation: Activation) {
     }
 }
 
+/// `y = activation(x)`, of the same length; as [`apply`].
+#[inline(always)]
+pub fn apply_to(y: &mut [f32], x: &[f32], activation: Activation) {
+    match activation {
+        Activation::Identity => y.copy_from_slice(x),
+        Activation::LeakyRelu => map(y, x, leaky_relu),
+        Activation::Tanh => map(y, x, tanh),
+        Activation::Silu => map(y, x, silu),
+        Activation::Gelu => map(y, x, gelu),
+    }
+}
+
 /// `dy *= activation'(x)`, x at least as long; as [`apply`].
 #[inline(always)]
 pub fn multiply_derivative(dy: &mut [f32], x: &[f32], activation: Activation) {
@@ -138,6 +150,13 @@ pub fn multiply_derivative(dy: &mut [f32], x: &[f32], activation: Activation) {
 fn chain(dy: &mut [f32], x: &[f32], derivative: impl Fn(f32) -> f32) {
     for (dy, &x) in dy.iter_mut().zip(x) {
         *dy *= derivative(x);
+    }
+}
+
+#[inline(always)]
+fn map(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = f(x);
     }
 }
 

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::exp::exp;
 use super::gemm::{Matrix, Packed, packed_len, serial_packed, with_packed};
+use super::pieces::sum_pairs;
 use super::scratch::with_scratch;
 use super::softmax::{self, State};
 use crate::backend::*;
@@ -285,10 +286,21 @@ fn backward_head(
     let groups = keys.div_ceil(group_keys);
     with_scratch(groups * queries * head_dim + queries, |scratch| {
         let (dq_parts, delta) = scratch.split_at_mut(groups * queries * head_dim);
-        for (row, delta) in delta.iter_mut().enumerate() {
-            let (dout, out) = (side.dout.from(row, 0).data, side.out.from(row, 0).data);
-            *delta = dout[..head_dim].iter().zip(out).map(|(dout, out)| dout * out).sum();
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, delta) in delta.iter_mut().enumerate() {
+                    let [dout, out] =
+                        [side.dout, side.out].map(|x| &x.data[row * x.row_stride..][..head_dim]);
+                    *delta = sum_pairs(
+                        dout,
+                        out,
+                        #[inline(always)]
+                        |dout, out| dout * out,
+                    );
+                }
+            },
+        );
         let delta = &*delta;
         let keys = dk.par_chunks_mut(group_keys).zip(dv.par_chunks_mut(group_keys));
         let groups = dq_parts.par_chunks_mut(queries * head_dim).zip(keys);

@@ -91,7 +91,8 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Depth of a block of the sum, at most: a panel of b of this depth lies in a first-level cache.
+/// Depth of a block of the sum, at most: the rows of a that a microkernel takes lie in a first-level cache with that many terms, and
+/// leave room for b to pass by.
 const DEPTH: usize = 256;
 /// Rows of c that are computed together, at most: their part of a takes a fifth of a second-level cache. A multiple of the
 /// rows of every microkernel.

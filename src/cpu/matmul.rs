@@ -28,8 +28,7 @@ pub fn forward(
                 #[inline(always)]
                 || {
                     add_bias(h, bias, dims.columns);
-                    y.copy_from_slice(h);
-                    activation::apply(y, activation);
+                    activation::apply_to(y, h, activation);
                 },
             );
         }),

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Matrix, serial, serial_packed, with_packed};
 use super::matmul::{add_bias, add_column_sums};
-use super::pieces::add_to;
+use super::pieces::{self, add_to};
 use super::scratch::with_scratch;
 use crate::backend::*;
 
@@ -128,28 +128,22 @@ pub fn deembed_backward_input(
 
 /// Terms that are summed in one go before their sum goes to the total: keeps the rounding error small.
 const SUM_CHUNK: usize = 1024;
-/// Sums side by side, so that the additions vectorise.
-const LANES: usize = 16;
-
 /// The sum of x, in a fixed order.
 fn sum(x: &[f32]) -> f32 {
     vectorised(
         #[inline(always)]
-        || x.chunks(SUM_CHUNK).map(sum_chunk).sum(),
+        || {
+            let mut total = 0.0;
+            for chunk in x.chunks(SUM_CHUNK) {
+                total += pieces::sum(
+                    chunk,
+                    #[inline(always)]
+                    |x| x,
+                );
+            }
+            total
+        },
     )
-}
-
-#[inline(always)]
-fn sum_chunk(x: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let groups = x.chunks_exact(LANES);
-    let rest: f32 = groups.remainder().iter().sum();
-    for group in groups {
-        for (lane, x) in lanes.iter_mut().zip(group) {
-            *lane += x;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 /// Tokens of a panel of patches with `columns` numbers each.

@@ -157,7 +157,12 @@ pub fn sum_triples(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32)
     for ((&a, &b), &c) in a_rest.iter().zip(b_rest).zip(c_rest) {
         rest += term(a, b, c);
     }
-    sum_lanes(lanes) + rest
+    let sum = fold_lanes(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    );
+    sum + rest
 }
 
 /// The sum of `term(a, b)`, as [`sum_triples`].
@@ -184,15 +189,15 @@ pub fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     )
 }
 
-/// Pairwise, so that it vectorises too.
+/// All of `lanes`, a power of two of them, joined pairwise, so that it vectorises too.
 #[inline(always)]
-fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES;
+pub fn fold_lanes<const COUNT: usize>(mut lanes: [f32; COUNT], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = COUNT;
     while width > 1 {
         width /= 2;
         let (left, right) = lanes.split_at_mut(width);
         for (left, right) in left.iter_mut().zip(right) {
-            *left += *right;
+            *left = join(*left, *right);
         }
     }
     lanes[0]

@@ -1,6 +1,7 @@
 //! The online softmax (Milakov and Gimelshein 2018) over blocks of scores.
 
 use super::exp::exp;
+use super::pieces::fold_lanes;
 
 /// Sums and maxima side by side, so that they vectorise.
 const LANES: usize = 16;
@@ -59,10 +60,16 @@ fn maximum(row: &[f32]) -> f32 {
     let rest = groups.remainder();
     for group in groups {
         for (lane, &x) in lanes.iter_mut().zip(group) {
-            *lane = if x > *lane { x } else { *lane };
+            *lane = larger(*lane, x);
         }
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &x| max.max(x))
+    rest.iter().fold(fold_lanes(lanes, larger), |max, &x| larger(max, x))
+}
+
+/// The larger one; b only if it is larger: no NaN takes the place of a number.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// Each element becomes exp(x scale - max); returns their sum.
@@ -81,5 +88,10 @@ fn exponentials(row: &mut [f32], scale: f32, max: f32) -> f32 {
         *x = exp(x.mul_add(scale, -max));
         rest += *x;
     }
-    lanes.iter().sum::<f32>() + rest
+    let sum = fold_lanes(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    );
+    sum + rest
 }

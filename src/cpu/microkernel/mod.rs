@@ -2,7 +2,8 @@
 //! Geijn 2008, section 4). One kernel an instruction set, chosen when the program starts; each also for fewer rows than
 //! its registers hold, so that nothing is computed that nobody wants.
 //!
-//! b comes packed in panels (`pack`), because every row of a meets it again; a is read where it lies. Each number of c is
+//! b comes packed in panels (`pack`), because every row of a meets it again; a is read where it lies. A few rows of a stay in the
+//! first-level cache while a block of b's panels passes by, out of the second-level cache. Each number of c is
 //! one chain of multiply-adds in the order of the sum, whatever the kernel: all that fuse them give the same bits.
 
 #![expect(unsafe_code, reason = "vector registers are filled through pointers")]
@@ -98,6 +99,10 @@ pub fn chosen() -> &'static Microkernel {
     })
 }
 
+/// Columns of b that pass by a few rows of a, which stay in the first-level cache, before the next rows come: with 256 terms half of
+/// a second-level cache. A multiple of every kernel's columns.
+const BLOCK_COLUMNS: usize = 576;
+
 /// `c = a b` or `c += a b`; a `[c.rows, inner]`, b in panels of `kernel.columns` columns that begin `b_stride` apart and are
 /// `inner` deep.
 ///
@@ -121,37 +126,51 @@ pub fn multiply(
     assert!(inner == 0 || last < a.data.len(), "a is too short");
     let panels = c.columns.div_ceil(kernel.columns);
     assert!(b.len() >= (panels - 1) * b_stride + inner * kernel.columns, "b is too short");
-    for column in (0..c.columns).step_by(kernel.columns) {
-        // b's panel stays in the first-level cache while all of a passes by.
-        let panel = &b[column / kernel.columns * b_stride..];
-        let columns = kernel.columns.min(c.columns - column);
+    let block = BLOCK_COLUMNS / kernel.columns;
+    for first in (0..panels).step_by(block) {
         for row in (0..c.rows).step_by(kernel.rows) {
-            let rows = kernel.rows.min(c.rows - row);
-            let first = row * c.stride + column;
-            let a = a.from(row, 0);
-            let call = Call {
-                c: c.data[first..].as_mut_ptr(),
-                c_stride: c.stride,
-                adds: write == Write::Add,
-                a: a.data.as_ptr(),
-                a_row: a.row_stride,
-                a_column: a.column_stride,
-                b: panel.as_ptr(),
-                inner,
-            };
-            let tile = kernel.tiles[rows - 1];
-            if columns == kernel.columns {
-                // SAFETY: the asserts above; rows and columns from (row, column) on lie inside c.
-                unsafe { tile(&call) };
-            } else {
-                let mut whole = [0.0_f32; MOST_ROWS * MOST_COLUMNS];
-                let call = Call { c: whole.as_mut_ptr(), c_stride: kernel.columns, adds: false, ..call };
-                // SAFETY: as above, and `whole` holds any kernel's tile.
-                unsafe { tile(&call) };
-                for (i, from) in whole.chunks_exact(kernel.columns).enumerate().take(rows) {
-                    store(&mut c.data[first + i * c.stride..][..columns], write, from);
-                }
+            for panel in first..panels.min(first + block) {
+                tile(kernel, c, write, a, (&b[panel * b_stride..], panel), row, inner);
             }
+        }
+    }
+}
+
+/// One tile of `multiply`, the rows from `row` on of the columns of a panel: its numbers, and which it is.
+#[inline(always)]
+fn tile(
+    kernel: &Microkernel,
+    c: &mut Block,
+    write: Write,
+    a: Matrix,
+    (panel, number): (&[f32], usize),
+    row: usize,
+    inner: usize,
+) {
+    let column = number * kernel.columns;
+    let (rows, columns) = (kernel.rows.min(c.rows - row), kernel.columns.min(c.columns - column));
+    let first = row * c.stride + column;
+    let call = Call {
+        c: c.data[first..].as_mut_ptr(),
+        c_stride: c.stride,
+        adds: write == Write::Add,
+        a: a.from(row, 0).data.as_ptr(),
+        a_row: a.row_stride,
+        a_column: a.column_stride,
+        b: panel.as_ptr(),
+        inner,
+    };
+    let tile = kernel.tiles[rows - 1];
+    if columns == kernel.columns {
+        // SAFETY: `multiply` has checked the operands; rows and columns from (row, column) on lie inside c.
+        unsafe { tile(&call) };
+    } else {
+        let mut whole = [0.0_f32; MOST_ROWS * MOST_COLUMNS];
+        let call = Call { c: whole.as_mut_ptr(), c_stride: kernel.columns, adds: false, ..call };
+        // SAFETY: as above, and `whole` holds any kernel's tile.
+        unsafe { tile(&call) };
+        for (i, from) in whole.chunks_exact(kernel.columns).enumerate().take(rows) {
+            store(&mut c.data[first + i * c.stride..][..columns], write, from);
         }
     }
 }
@@ -184,6 +203,8 @@ mod tests {
                 }
             }
             check(kernel, 3, 5, 0, true);
+            // More than one block of columns, the last one with a cut panel.
+            check(kernel, kernel.rows + 1, 2 * BLOCK_COLUMNS + kernel.columns + 5, inner, true);
         }
     }
 
