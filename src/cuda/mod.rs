@@ -298,7 +298,9 @@ impl Cuda {
     /// `count` counters at 0, which the kernel leaves at 0.
     fn counters(&self, count: usize) -> Arg {
         if count > COUNTERS {
-            self.fail(&format!("{count} counters are more than the {COUNTERS} there are"));
+            self.fail(&format!(
+                "{count} sums over several blocks are more than a launch has room for ({COUNTERS}): a smaller train.batch helps"
+            ));
         }
         Arg::from(&*self.counters)
     }
