@@ -15,6 +15,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::gemm::Matrix;
@@ -103,6 +104,12 @@ pub fn chosen() -> &'static Microkernel {
 /// a second-level cache. A multiple of every kernel's columns.
 const BLOCK_COLUMNS: usize = 576;
 
+/// Rows that are a multiple of so many floats apart, 4 KiB, fall on the same lines of a first-level cache of [`CACHE_WAYS`] ways:
+/// more of them than it has ways drive each other out.
+const CACHE_PERIOD: usize = 1024;
+/// Of a first-level cache of 32 KiB, as most have.
+const CACHE_WAYS: usize = 8;
+
 /// `c = a b` or `c += a b`; a `[c.rows, inner]`, b in panels of `kernel.columns` columns that begin `b_stride` apart and are
 /// `inner` deep.
 ///
@@ -127,16 +134,19 @@ pub fn multiply(
     let panels = c.columns.div_ceil(kernel.columns);
     assert!(b.len() >= (panels - 1) * b_stride + inner * kernel.columns, "b is too short");
     let block = BLOCK_COLUMNS / kernel.columns;
+    let collide = a.column_stride == 1 && a.row_stride.is_multiple_of(CACHE_PERIOD);
+    let most_rows = if collide { kernel.rows.min(CACHE_WAYS) } else { kernel.rows };
     for first in (0..panels).step_by(block) {
-        for row in (0..c.rows).step_by(kernel.rows) {
+        for row in (0..c.rows).step_by(most_rows) {
+            let rows = row..c.rows.min(row + most_rows);
             for panel in first..panels.min(first + block) {
-                tile(kernel, c, write, a, (&b[panel * b_stride..], panel), row, inner);
+                tile(kernel, c, write, a, (&b[panel * b_stride..], panel), rows.clone(), inner);
             }
         }
     }
 }
 
-/// One tile of `multiply`, the rows from `row` on of the columns of a panel: its numbers, and which it is.
+/// One tile of `multiply`, these rows of the columns of a panel: its numbers, and which it is.
 #[inline(always)]
 fn tile(
     kernel: &Microkernel,
@@ -144,11 +154,11 @@ fn tile(
     write: Write,
     a: Matrix,
     (panel, number): (&[f32], usize),
-    row: usize,
+    rows: Range<usize>,
     inner: usize,
 ) {
-    let column = number * kernel.columns;
-    let (rows, columns) = (kernel.rows.min(c.rows - row), kernel.columns.min(c.columns - column));
+    let (row, rows, column) = (rows.start, rows.len(), number * kernel.columns);
+    let columns = kernel.columns.min(c.columns - column);
     let first = row * c.stride + column;
     let call = Call {
         c: c.data[first..].as_mut_ptr(),
@@ -203,6 +213,7 @@ mod tests {
                 }
             }
             check(kernel, 3, 5, 0, true);
+            check(kernel, 2 * kernel.rows + 1, 5, CACHE_PERIOD, true);
             // More than one block of columns, the last one with a cut panel.
             check(kernel, kernel.rows + 1, 2 * BLOCK_COLUMNS + kernel.columns + 5, inner, true);
         }
