@@ -181,6 +181,8 @@ impl Renderer {
         };
         let mut image: Vec<f32> = image.chunks_exact(width).flat_map(around).collect();
         self.normalizer.undo(&mut image, self.representation.width())?;
+        // A model errs to both sides, and a value a deviation above the loudest of the data is a sound many times as loud.
+        self.normalizer.limit(&mut image, self.representation.width())?;
         let mut channels = self.representation.decode(&image)?;
         self.finish.close_loop(&mut channels, self.margin * self.hop);
         let check = SoundCheck::of(&channels);

@@ -9,7 +9,7 @@ use dit_engine::audio::griffin_lim::{InitialPhase, griffin_lim};
 use dit_engine::audio::mel::{MelFilters, hz_from_mel, mel_from_hz};
 use dit_engine::audio::representation::build;
 use dit_engine::audio::stft::Stft;
-use dit_engine::audio::{Normalizer, RepresentationConfig, Statistics};
+use dit_engine::audio::{ANYTHING, Normalizer, RepresentationConfig, Statistics};
 use proptest::prelude::*;
 use realfft::num_complex::Complex32;
 
@@ -357,10 +357,30 @@ fn statistics_merge_to_the_textbook_mean_and_deviation() {
             let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;
             assert!((f64::from(normalizer.mean[row]) - mean).abs() < 1e-6);
             assert!((f64::from(normalizer.deviation[row]) - variance.sqrt()).abs() < 1e-6);
+            let extreme = |larger: fn(f64, f64) -> f64| values.iter().copied().reduce(larger).unwrap() as f32;
+            assert_eq!(normalizer.range[row], [extreme(f64::min), extreme(f64::max)]);
         }
     }
     assert!(one.push(&[0.0; 7]).is_err());
     assert!(one.merge(&Statistics::new(5)).is_err());
+}
+
+#[test]
+fn images_are_limited_to_what_there_was_in_each_row_if_that_is_known() {
+    let mut statistics = Statistics::new(2);
+    statistics.push(&[-1.0, 0.5, 2.0, 3.0, 7.0, 4.0]).unwrap();
+    let normalizer = statistics.finish();
+    let mut images = [-9.0, 0.0, 9.0, 9.0, 5.0, -9.0, 2.5, -1.5, 1.0, 3.5, 2.5, 7.5];
+    normalizer.limit(&mut images, 3).unwrap();
+    assert_eq!(images, [-1.0, 0.0, 2.0, 7.0, 5.0, 3.0, 2.0, -1.0, 1.0, 3.5, 3.0, 7.0]);
+
+    // A part whose range nobody kept: the whole has none, and everything stays.
+    let mut older = Statistics::from_parts(3, vec![0.0; 2], vec![1.0; 2], vec![ANYTHING; 2]).unwrap();
+    older.merge(&statistics).unwrap();
+    let mut image = [-9.0, 0.0, 9.0, 9.0, 5.0, -9.0];
+    older.finish().limit(&mut image, 3).unwrap();
+    assert_eq!(image, [-9.0, 0.0, 9.0, 9.0, 5.0, -9.0]);
+    assert!(older.finish().range.is_empty());
 }
 
 #[test]

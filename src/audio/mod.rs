@@ -27,5 +27,5 @@ pub mod wav;
 pub use config::RepresentationConfig;
 pub use decode::{Audio, AudioReader, SourceInfo, load};
 pub use input::Input;
-pub use normalize::{Normalizer, Statistics};
+pub use normalize::{ANYTHING, Normalizer, Statistics};
 pub use representation::Representation;

@@ -17,6 +17,9 @@ pub struct Normalizer {
     pub mean: Vec<f32>,
     /// Standard deviation of each row, `[C * H]`, above zero.
     pub deviation: Vec<f32>,
+    /// Smallest and largest value of each row, `[C * H]`, not normalised; empty where nobody knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub range: Vec<[f32; 2]>,
 }
 
 impl Normalizer {
@@ -37,6 +40,21 @@ impl Normalizer {
     pub fn undo(&self, images: &mut [f32], width: usize) -> Result<()> {
         self.check("denormalize", images, width)?;
         self.each_row(images, width, |y, mean, deviation| y * deviation + mean);
+        Ok(())
+    }
+
+    /// Clamps images, not normalised ones, to what there was in the data: DDPM's clamp (Ho et al. 2020, section 3.3) for rows
+    /// with a range each. Where the range is not known, nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `images` is not a whole number of images.
+    pub fn limit(&self, images: &mut [f32], width: usize) -> Result<()> {
+        self.check("limit", images, width)?;
+        if self.range.len() == self.mean.len() {
+            for (row, &[smallest, largest]) in images.chunks_exact_mut(width).zip(self.range.iter().cycle()) {
+                row.iter_mut().for_each(|x| *x = x.clamp(smallest, largest));
+            }
+        }
         Ok(())
     }
 
@@ -66,12 +84,19 @@ pub struct Statistics {
     mean: Vec<f64>,
     /// Sum of squared differences from the mean.
     squares: Vec<f64>,
+    /// Smallest and largest value.
+    range: Vec<[f32; 2]>,
 }
+
+/// The range of no value at all.
+const NOTHING: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
+/// The range of values that nobody has kept: every other range lies in it.
+pub const ANYTHING: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 impl Statistics {
     /// Nothing seen yet, for images of `rows = C * H` rows.
     pub fn new(rows: usize) -> Self {
-        Self { count: 0, mean: vec![0.0; rows], squares: vec![0.0; rows] }
+        Self { count: 0, mean: vec![0.0; rows], squares: vec![0.0; rows], range: vec![NOTHING; rows] }
     }
 
     /// Values seen in each row so far.
@@ -79,17 +104,18 @@ impl Statistics {
         self.count
     }
 
-    /// An accumulator as it was: the counterpart of [`count`](Self::count), [`mean`](Self::mean) and
-    /// [`squares`](Self::squares), for storing it.
+    /// An accumulator as it was: the counterpart of [`count`](Self::count), [`mean`](Self::mean),
+    /// [`squares`](Self::squares) and [`range`](Self::range), for storing it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not as many means as sums of squares.
-    pub fn from_parts(count: u64, mean: Vec<f64>, squares: Vec<f64>) -> Result<Self> {
-        if mean.len() != squares.len() {
-            let expected = format!("{} rows", mean.len());
-            return Err(Error::shape("statistics", expected, squares.len().to_string()));
+    /// [`Error::Shape`] if there are not as many means as sums of squares and ranges.
+    pub fn from_parts(count: u64, mean: Vec<f64>, squares: Vec<f64>, range: Vec<[f32; 2]>) -> Result<Self> {
+        for len in [squares.len(), range.len()] {
+            if mean.len() != len {
+                return Err(Error::shape("statistics", format!("{} rows", mean.len()), len.to_string()));
+            }
         }
-        Ok(Self { count, mean, squares })
+        Ok(Self { count, mean, squares, range })
     }
 
     /// Mean of each row.
@@ -100,6 +126,11 @@ impl Statistics {
     /// Sum of squared differences from the mean, of each row.
     pub fn squares(&self) -> &[f64] {
         &self.squares
+    }
+
+    /// Smallest and largest value of each row.
+    pub fn range(&self) -> &[[f32; 2]] {
+        &self.range
     }
 
     /// Adds one image `[C, H, W]`.
@@ -115,9 +146,11 @@ impl Statistics {
         let width = image.len() / rows;
         let mut one = Self::new(rows);
         one.count = width as u64;
-        for ((row, mean), squares) in image.chunks_exact(width).zip(&mut one.mean).zip(&mut one.squares) {
+        let rows = image.chunks_exact(width).zip(&mut one.mean).zip(&mut one.squares).zip(&mut one.range);
+        for (((row, mean), squares), range) in rows {
             *mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
             *squares = row.iter().map(|&x| (f64::from(x) - *mean).powi(2)).sum();
+            *range = row.iter().fold(NOTHING, |range, &x| joined(range, [x, x]));
         }
         self.merge(&one)
     }
@@ -141,6 +174,7 @@ impl Statistics {
             *mean += difference * share;
             *squares += other.squares[row] + difference * difference * here * share;
         }
+        self.range.iter_mut().zip(&other.range).for_each(|(range, &other)| *range = joined(*range, other));
         self.count = total;
         Ok(())
     }
@@ -153,6 +187,16 @@ impl Statistics {
         Normalizer {
             mean: self.mean.iter().map(|&mean| mean as f32).collect(),
             deviation: self.squares.iter().map(|squares| deviation(squares).max(floor) as f32).collect(),
+            range: if self.range.iter().flatten().all(|x| x.is_finite()) {
+                self.range.clone()
+            } else {
+                Vec::new()
+            },
         }
     }
+}
+
+/// The range that holds both.
+fn joined([a, b]: [f32; 2], [c, d]: [f32; 2]) -> [f32; 2] {
+    [a.min(c), b.max(d)]
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, bail};
 use clap::Args;
 use dit_engine::Error;
-use dit_engine::audio::Normalizer;
 use dit_engine::backend::Backend;
 use dit_engine::config::{Config, SamplerKind, TextMode};
 use dit_engine::dataset::Dataset;
@@ -126,11 +125,12 @@ fn run_on<B: Backend>(
     let flat = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let state = State::new(backend, flat)?;
     let schedule = Schedule::new(&config.diffusion);
+    let normalizer = checkpoint.normalizer();
     let hearing = checkpoint.hearing.filter(|_| config.text.mode != TextMode::None);
     let mut evaluation = Evaluation {
         model: Model { backend, dit: &dit, weights: &state.weights, schedule: &schedule },
         config: &config,
-        normalizer: Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() },
+        normalizer,
         text: hearing.map(|hearing| Encoder::new(hearing.source(), config.text.tokens)),
         dataset: &dataset,
         options: Options {

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use dit_engine::Error;
-use dit_engine::audio::Normalizer;
 use dit_engine::backend::Backend;
 use dit_engine::config::{Config, RepresentationConfig, SamplerKind, TextMode};
 use dit_engine::control::{Plan, Seconds, Wishes};
@@ -148,7 +147,7 @@ fn run_on<B: Backend>(backend: &B, args: &SampleArgs, stop: &AtomicBool) -> Resu
     let path = super::data::checkpoint_path(&args.checkpoint)?;
     let checkpoint = Checkpoint::load(&path)?;
     let config = sampling_config(args, &checkpoint.config)?;
-    let normalizer = Normalizer { mean: checkpoint.mean.clone(), deviation: checkpoint.deviation.clone() };
+    let normalizer = checkpoint.normalizer();
     let dit = Dit::new(&config.model, &config.text)?;
     let weights = if args.raw_weights { &checkpoint.weights } else { &checkpoint.ema };
     let schedule = Schedule::new(&config.diffusion);

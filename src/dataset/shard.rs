@@ -3,6 +3,7 @@
 //! ```text
 //! __metadata__.track   JSON: content hash, configuration, seconds, codec, warnings, ...
 //! mean, squares        f64 [C, H]        of a row over all segments: mean, sum of squared differences from it
+//! range                f32 [C, H, 2]     smallest and largest value (older shards lack it)
 //! segments             f16|f32 [N, C, H, W]
 //! checksums            u32 [N]           CRC-32C of each segment, so that it can be verified whenever it is read
 //! ```
@@ -20,7 +21,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 
 use super::config::Storage;
-use crate::audio::Statistics;
+use crate::audio::{ANYTHING, Statistics};
 use crate::error::{Error, Result};
 use crate::files::{AtomicFile, require_regular_file};
 
@@ -74,7 +75,7 @@ impl ShardWriter {
     pub fn create(path: &Path, shape: [usize; 3], storage: Storage) -> Result<Self> {
         let rows = shape[0] * shape[1];
         let mut file = AtomicFile::create(path)?;
-        let head = vec![0; HEADER_BYTES + 2 * rows * size_of::<f64>()];
+        let head = vec![0; HEADER_BYTES + statistics_bytes(rows, true)];
         file.write_all(&head).map_err(Error::io("write", path))?;
         Ok(Self {
             file,
@@ -120,13 +121,14 @@ impl ShardWriter {
     /// Writes header, statistics and checksums and makes the file visible. The facts' checksum is filled in here.
     pub fn finish(mut self, facts: &ShardFacts) -> Result<()> {
         let sums = self.statistics.mean().iter().chain(self.statistics.squares());
-        let statistics: Vec<u8> = sums.flat_map(|value| value.to_le_bytes()).collect();
+        let mut statistics: Vec<u8> = sums.flat_map(|value| value.to_le_bytes()).collect();
+        statistics.extend(self.statistics.range().iter().flatten().flat_map(|value| value.to_le_bytes()));
         let checksums: Vec<u8> = self.checksums.iter().flat_map(|value| value.to_le_bytes()).collect();
         let crc32c = crc32c::crc32c_append(crc32c::crc32c(&statistics), &checksums);
         let facts = ShardFacts { crc32c, ..facts.clone() };
         let [channels, height, width] = self.shape;
-        let tensors = described([self.checksums.len(), channels, height, width], self.storage);
-        let tensors = tensors.map(|(name, info)| (name.to_string(), info)).to_vec();
+        let tensors = described([self.checksums.len(), channels, height, width], self.storage, true);
+        let tensors = tensors.into_iter().map(|(name, info)| (name.to_string(), info)).collect();
         let broken = |error: &dyn std::fmt::Display| Error::format(&self.path, format!("header: {error}"));
         let track = serde_json::to_string(&facts).map_err(|error| broken(&error))?;
         let metadata = HashMap::from([("track".to_string(), track)]);
@@ -149,8 +151,13 @@ impl ShardWriter {
     }
 }
 
+/// Bytes before the segments, of shards that keep the rows' range or not.
+fn statistics_bytes(rows: usize, with_range: bool) -> usize {
+    2 * rows * size_of::<f64>() + if with_range { rows * size_of::<[f32; 2]>() } else { 0 }
+}
+
 /// The tensors of a shard whose segments have this shape, in their order on disk.
-fn described(shape: [usize; 4], storage: Storage) -> [(&'static str, TensorInfo); 4] {
+fn described(shape: [usize; 4], storage: Storage, with_range: bool) -> Vec<(&'static str, TensorInfo)> {
     let [segments, channels, height, width] = shape;
     let mut end = 0;
     let mut tensor = |name, dtype, element_bytes: usize, shape: &[usize]| {
@@ -161,12 +168,16 @@ fn described(shape: [usize; 4], storage: Storage) -> [(&'static str, TensorInfo)
             .saturating_add(start);
         (name, TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) })
     };
-    [
+    let mut tensors = vec![
         tensor("mean", Dtype::F64, size_of::<f64>(), &[channels, height]),
         tensor("squares", Dtype::F64, size_of::<f64>(), &[channels, height]),
-        tensor("segments", storage.dtype(), storage.bytes(), &[segments, channels, height, width]),
-        tensor("checksums", Dtype::U32, size_of::<u32>(), &[segments]),
-    ]
+    ];
+    if with_range {
+        tensors.push(tensor("range", Dtype::F32, size_of::<f32>(), &[channels, height, 2]));
+    }
+    tensors.push(tensor("segments", storage.dtype(), storage.bytes(), &[segments, channels, height, width]));
+    tensors.push(tensor("checksums", Dtype::U32, size_of::<u32>(), &[segments]));
+    tensors
 }
 
 /// A shard's header and statistics; its segments stay on disk.
@@ -211,7 +222,8 @@ impl Shard {
             return Err(Error::format(path, reason));
         }
         let rows = shape[1] * shape[2];
-        let mut bytes = vec![0; 2 * rows * size_of::<f64>()];
+        let with_range = header.info("range").is_some();
+        let mut bytes = vec![0; statistics_bytes(rows, with_range)];
         file.read_exact(&mut bytes).map_err(Error::io("read", path))?;
         let mut checksums = vec![0; shape[0] * size_of::<u32>()];
         file.seek(SeekFrom::Start(file_bytes - checksums.len() as u64)).map_err(Error::io("read", path))?;
@@ -220,11 +232,15 @@ impl Shard {
             return Err(Error::format(path, "its statistics are damaged (checksum)"));
         }
         let checksums = checksums.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
-        let mut values = bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
+        let (sums, range) = bytes.split_at(statistics_bytes(rows, false));
+        let mut values = sums.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
         let mean = values.by_ref().take(rows).collect();
+        let mut limits = range.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        let mut limit = |unknown| if with_range { limits.next().unwrap_or(unknown) } else { unknown };
+        let range = (0..rows).map(|_| ANYTHING.map(&mut limit)).collect();
         let count = (shape[0] * shape[3]) as u64;
-        let statistics = Statistics::from_parts(count, mean, values.collect())?;
-        let segments_offset = 8 + header_bytes + (2 * rows * size_of::<f64>()) as u64;
+        let statistics = Statistics::from_parts(count, mean, values.collect(), range)?;
+        let segments_offset = 8 + header_bytes + bytes.len() as u64;
         Ok(Self { path: path.to_path_buf(), facts, statistics, storage, shape, checksums, segments_offset })
     }
 
@@ -297,5 +313,59 @@ fn understood(header: &Metadata) -> Option<(ShardFacts, Storage, [usize; 4])> {
                 == (expected.dtype, &expected.shape, expected.data_offsets)
         })
     };
-    described(shape, storage).into_iter().all(is_as_described).then_some((facts, storage, shape))
+    let with_range = header.info("range").is_some();
+    described(shape, storage, with_range).into_iter().all(is_as_described).then_some((facts, storage, shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same shard as older programs wrote it: without the rows' range.
+    fn without_range(path: &Path) {
+        let bytes = std::fs::read(path).unwrap();
+        let (head, data) = bytes.split_at(HEADER_BYTES);
+        let mut header: serde_json::Value = serde_json::from_slice(&head[8..]).unwrap();
+        let [from, to] = [0, 1].map(|i| header["range"]["data_offsets"][i].as_u64().unwrap() as usize);
+        let mut data = data.to_vec();
+        data.drain(from..to);
+        header.as_object_mut().unwrap().remove("range");
+        for tensor in ["segments", "checksums"] {
+            for i in [0, 1] {
+                let offset = &mut header[tensor]["data_offsets"][i];
+                *offset = (offset.as_u64().unwrap() as usize - (to - from)).into();
+            }
+        }
+        let checksums = header["checksums"]["data_offsets"][0].as_u64().unwrap() as usize;
+        let mut facts: ShardFacts =
+            serde_json::from_str(header["__metadata__"]["track"].as_str().unwrap()).unwrap();
+        facts.crc32c = crc32c::crc32c_append(crc32c::crc32c(&data[..from]), &data[checksums..]);
+        header["__metadata__"]["track"] = serde_json::to_string(&facts).unwrap().into();
+        let mut head = serde_json::to_vec(&header).unwrap();
+        head.resize(HEADER_BYTES - 8, b' ');
+        let length = ((HEADER_BYTES - 8) as u64).to_le_bytes();
+        std::fs::write(path, [&length[..], &head, &data].concat()).unwrap();
+    }
+
+    #[test]
+    fn a_shard_keeps_each_rows_range_and_an_older_one_is_read_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard");
+        let mut writer = ShardWriter::create(&path, [1, 2, 3], Storage::F16).unwrap();
+        for segment in [[1.0, 2.0, 3.0, -4.0, 5.0, 6.0], [0.5, 2.0, 9.0, 1.0, 1.0, 1.0]] {
+            writer.push(&segment).unwrap();
+        }
+        writer.finish(&ShardFacts::default()).unwrap();
+        let now = Shard::open(&path).unwrap();
+        assert_eq!(now.statistics.range(), [[0.5, 9.0], [-4.0, 6.0]]);
+
+        let segments = now.read_all().unwrap();
+        without_range(&path);
+        let older = Shard::open(&path).unwrap();
+        older.verify().unwrap();
+        assert_eq!(older.read_all().unwrap(), segments);
+        let sums = |shard: &Shard| (shard.statistics.mean().to_vec(), shard.statistics.squares().to_vec());
+        assert_eq!(sums(&older), sums(&now));
+        assert_eq!(older.statistics.range(), [ANYTHING; 2]);
+    }
 }

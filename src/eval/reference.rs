@@ -8,7 +8,7 @@ use super::noise;
 use super::pairs::RealClip;
 use super::run::Progress;
 use crate::audio::wav::SoundCheck;
-use crate::audio::{AudioReader, Representation, RepresentationConfig, representation};
+use crate::audio::{AudioReader, Normalizer, Representation, RepresentationConfig, representation};
 use crate::dataset::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::render::Renderer;
@@ -56,11 +56,13 @@ impl<'a> Reference<'a> {
     /// When its representation cannot be built.
     pub fn new(dataset: &'a Dataset) -> Result<Reference<'a>> {
         let config = &dataset.config().representation;
+        // What is held out is heard as it is, beyond what there was in the training data too.
+        let normalizer = Normalizer { range: Vec::new(), ..dataset.normalizer().clone() };
         Ok(Reference {
             dataset,
             config,
             representation: representation::build(config)?,
-            renderer: Renderer::new(config, dataset.normalizer().clone())?,
+            renderer: Renderer::new(config, normalizer)?,
             listener: Listener::new(config.sample_rate),
         })
     }

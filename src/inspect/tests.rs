@@ -35,6 +35,7 @@ fn checkpoint(step: u64) -> (Checkpoint, Dit) {
         fingerprint: "feed".to_string(),
         mean: vec![0.0; 8],
         deviation: vec![1.0; 8],
+        range: Vec::new(),
         best_loss: Some(0.25),
         ema: weights.iter().map(|w| 1.5 * w).collect(),
         first: vec![0.0; weights.len()],
@@ -137,7 +138,7 @@ fn a_data_set_tells_what_is_in_it_and_what_is_missing() {
     info.manifest_sha256 = write_manifest(path, &[track.unwrap()]).unwrap();
     (info.complete, info.fingerprint) = (true, "feed".to_string());
     (info.train.tracks, info.train.seconds) = (1, 30.0);
-    info.statistics = Normalizer { mean: vec![0.0; 8], deviation: vec![1.0; 8] };
+    info.statistics = Normalizer { mean: vec![0.0; 8], deviation: vec![1.0; 8], range: Vec::new() };
     info.write(path).unwrap();
     let report = inspect(path).unwrap();
     assert!(text_of(&report, "train").starts_with("1 tracks, 0 segments, 30.0 s of sound"));

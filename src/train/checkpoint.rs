@@ -7,6 +7,7 @@
 //! adam.first.NAME       first moments
 //! adam.second.NAME      second moments
 //! data.mean, data.deviation   [channels, rows]: the normaliser of the data set
+//! data.range                  [channels, rows, 2]: its smallest and largest values, where they are known
 //! ```
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::audio::Normalizer;
 use crate::bert::Bert;
 use crate::config::Config;
 use crate::dit::Dit;
@@ -88,6 +90,8 @@ pub struct Checkpoint {
     pub mean: Vec<f32>,
     /// The data set's deviation of each row, `[channels, rows]`.
     pub deviation: Vec<f32>,
+    /// The data set's smallest and largest value of each row, `[channels, rows]`; empty where they are not known.
+    pub range: Vec<[f32; 2]>,
     /// Lowest validation loss so far.
     pub best_loss: Option<f64>,
     /// Parameters, flat as in the layout.
@@ -101,13 +105,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// What turns the model's images into those of the data.
+    pub fn normalizer(&self) -> Normalizer {
+        Normalizer { mean: self.mean.clone(), deviation: self.deviation.clone(), range: self.range.clone() }
+    }
+
     /// Writes the file, atomically. The tensors are streamed; equal states give equal bytes.
     ///
     /// # Errors
     /// [`Error::Shape`] when a buffer is not of this layout; [`Error::Io`].
     pub fn save(&self, path: &Path, layout: &Layout) -> Result<()> {
         let statistics_shape = statistics_shape(&self.config);
-        let mut tensors = Vec::with_capacity(4 * layout.spans().len() + 2);
+        let range_shape = [statistics_shape[0], statistics_shape[1], 2];
+        let mut tensors = Vec::with_capacity(4 * layout.spans().len() + 3);
         for (prefix, flat) in PREFIXES.into_iter().zip(self.parts()) {
             if flat.len() != layout.len() {
                 let (expected, got) = (layout.len().to_string(), flat.len().to_string());
@@ -128,6 +138,10 @@ impl Checkpoint {
                 ));
             }
             tensors.push(Named { name: name.to_string(), shape: &statistics_shape, values });
+        }
+        if self.range.len() == self.mean.len() {
+            let values = self.range.as_flattened();
+            tensors.push(Named { name: RANGE.to_string(), shape: &range_shape, values });
         }
         if let Some(Hearing::Frozen(bert)) = &self.hearing {
             let (layout, flat) = bert.parts();
@@ -161,6 +175,11 @@ impl Checkpoint {
             let len = file.shape(name).unwrap_or_default().iter().product::<usize>();
             values.resize(len, 0.0);
             file.read(name, &shape, values)?;
+        }
+        // Checkpoints of data that was prepared before its range was kept lack it.
+        if file.shape(RANGE).is_some() {
+            checkpoint.range = vec![[0.0; 2]; shape.iter().product()];
+            file.read(RANGE, &[shape[0], shape[1], 2], checkpoint.range.as_flattened_mut())?;
         }
         if checkpoint.config.text.features > 0 {
             checkpoint.hearing = Some(Hearing::Frozen(frozen(&mut file)?.into()));
@@ -202,6 +221,7 @@ impl Checkpoint {
             fingerprint,
             mean,
             deviation,
+            range: Vec::new(),
             best_loss,
             weights,
             ema,
@@ -367,6 +387,9 @@ fn frozen(file: &mut TensorFile) -> Result<Bert> {
     let weights = read_flat(file, FROZEN_PREFIX, &layout)?;
     Bert::from_parts(&config, &tokenizer, weights, file.path())
 }
+
+/// The tensor of [`Checkpoint::range`].
+const RANGE: &str = "data.range";
 
 fn statistics_shape(config: &Config) -> [usize; 2] {
     [config.model.channels, config.model.image[0]]

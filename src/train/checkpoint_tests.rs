@@ -44,6 +44,7 @@ fn checkpoint() -> Checkpoint {
         fingerprint: "0123abcd".to_string(),
         mean: (0..8).map(|i| i as f32 / 3.0).collect(),
         deviation: (0..8).map(|i| 1.0 + i as f32).collect(),
+        range: (0..8).map(|i| [-1.5 - i as f32, 2.0 * i as f32]).collect(),
         best_loss: Some(0.1 + 0.2),
         weights: bits(&layout, 1),
         ema: bits(&layout, 2),
@@ -60,7 +61,7 @@ fn assert_same_bits(a: &Checkpoint, b: &Checkpoint) {
     let facts =
         |c: &Checkpoint| (c.step, c.config.clone(), c.hearing.clone(), c.fingerprint.clone(), c.best_loss);
     assert_eq!(facts(a), facts(b));
-    assert_eq!((&a.mean, &a.deviation), (&b.mean, &b.deviation));
+    assert_eq!((&a.mean, &a.deviation, &a.range), (&b.mean, &b.deviation, &b.range));
 }
 
 #[test]
@@ -68,7 +69,9 @@ fn what_is_saved_comes_back_to_the_bit_and_again_in_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     for best_loss in [None, Some(0.1 + 0.2), Some(f64::INFINITY)] {
-        let saved = Checkpoint { best_loss, ..checkpoint() };
+        // The range need not be known.
+        let range = if best_loss.is_some() { checkpoint().range } else { Vec::new() };
+        let saved = Checkpoint { best_loss, range, ..checkpoint() };
         saved.save(&one, &layout(&saved.config)).unwrap();
         let loaded = Checkpoint::load(&one).unwrap();
         assert_same_bits(&saved, &loaded);
@@ -88,7 +91,7 @@ fn the_file_is_a_safetensors_file_with_named_tensors() {
     saved.save(&path, &layout).unwrap();
     let bytes = fs::read(&path).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(tensors.len(), 4 * layout.spans().len() + 2);
+    assert_eq!(tensors.len(), 4 * layout.spans().len() + 3);
     let span = layout.find("blocks.0.attn.qkv.weight").unwrap();
     let tensor = tensors.tensor("adam.second.blocks.0.attn.qkv.weight").unwrap();
     assert_eq!(tensor.shape(), [36, 12]);
@@ -170,7 +173,7 @@ fn a_configuration_that_asks_for_the_moon_is_refused_unbuilt() {
     let mut small = checkpoint();
     small.config.model.image = [1 << 20, 1 << 20];
     let rows = small.config.model.channels << 20;
-    (small.mean, small.deviation) = (vec![0.0; rows], vec![1.0; rows]);
+    (small.mean, small.deviation, small.range) = (vec![0.0; rows], vec![1.0; rows], Vec::new());
     let layout = layout(&checkpoint().config);
     small.save(&path, &layout).unwrap();
     let error = Checkpoint::load(&path).unwrap_err().to_string();

@@ -403,6 +403,7 @@ impl<'a, B: Backend> Run<'a, B> {
             fingerprint: self.dataset.fingerprint().to_string(),
             mean: normalizer.mean.clone(),
             deviation: normalizer.deviation.clone(),
+            range: normalizer.range.clone(),
             best_loss: self.best_loss,
             weights: download(&self.state.weights),
             ema: download(&self.state.ema),
