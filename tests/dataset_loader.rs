@@ -113,9 +113,11 @@ fn a_folder_that_does_not_fit_together_is_refused_with_advice() {
     let shard = fs::read_dir(out.join("shards")).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read(&shard).unwrap();
     let header_bytes = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let statistics_bytes = 2 * 16 * size_of::<f64>();
+    let sums_bytes = 2 * 16 * size_of::<f64>();
+    let statistics_bytes = sums_bytes + 2 * 16 * size_of::<f32>();
     for (at, what) in [
         (header_bytes, "its statistics are damaged"),
+        (header_bytes + sums_bytes, "its statistics are damaged"),
         (header_bytes + statistics_bytes, "its segment 0 is damaged"),
         (header_bytes + statistics_bytes + 2 * 256, "its segment 1 is damaged"),
         (bytes.len() - 1, "its statistics are damaged"),
