@@ -3,10 +3,11 @@
 use std::f32::consts::TAU;
 use std::fs;
 
-use dit_engine::audio::config::Mix;
+use dit_engine::audio::config::{Kind, Mix};
 use dit_engine::audio::picture::{grid, save, spectrogram};
 use dit_engine::audio::wav::{SampleFormat, SoundCheck, WavNotes, read_recipe, write};
-use dit_engine::audio::{AudioReader, load};
+use dit_engine::audio::{AudioReader, Normalizer, RepresentationConfig, load};
+use dit_engine::render::Renderer;
 use tempfile::tempdir;
 
 fn sine(frames: usize, peak: f32) -> Vec<f32> {
@@ -134,4 +135,24 @@ fn a_recipe_of_any_length_leaves_the_sound_readable() {
         assert_eq!(hound::WavReader::open(&path).unwrap().duration(), 2, "{recipe}");
         assert_eq!(read_recipe(&path).unwrap().as_deref(), Some(recipe));
     }
+}
+
+/// Values above those of the data sound as the loudest of the data does.
+#[test]
+fn a_model_that_errs_is_no_louder_than_its_data() {
+    let config = RepresentationConfig {
+        representation: Kind::Mel,
+        image: [32, 32],
+        mel_bands: 32,
+        griffin_lim_iterations: 4,
+        ..RepresentationConfig::default()
+    };
+    let free = Normalizer { mean: vec![-4.0; 32], deviation: vec![2.0; 32], range: Vec::new() };
+    let limited = Normalizer { range: vec![[-11.0, -2.0]; 32], ..free.clone() };
+    let peak = |normalizer: &Normalizer, deviations: f32| {
+        let renderer = Renderer::new(&config, normalizer.clone()).unwrap();
+        renderer.decode(&[deviations; 32 * 32]).unwrap()[0].check.peak
+    };
+    assert_eq!(peak(&limited, 3.0), peak(&free, 1.0));
+    assert!(peak(&free, 3.0) > 10.0 * peak(&free, 1.0));
 }
